@@ -1,0 +1,37 @@
+"""torchstone: train, measure and ship PyTorch models; every technique is a switch, and what it is worth is measured.
+
+    run = torchstone.train(torchstone.recipes.digits(), "method.averaging=none", "run.epochs=5")
+    torchstone.load(run.folder).predict(images)
+
+The names below load torch when they are first used, not before.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_FOUND_IN = {
+    "Experiment": "torchstone.experiment",
+    "Method": "torchstone.train.method",
+    "Run": "torchstone.train.settings",
+    "prepare": "torchstone.experiment",
+    "evaluate": "torchstone.experiment",
+    "load": "torchstone.ship",
+    "train_experiment": "torchstone.experiment",
+}
+_PACKAGES = ("data", "losses", "metrics", "models", "nn", "optim", "profile", "recipes", "ship", "slim", "tasks", "train")
+
+__all__ = ["__version__", *_FOUND_IN, *_PACKAGES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FOUND_IN:
+        return getattr(importlib.import_module(_FOUND_IN[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"torchstone.{name}")
+    raise AttributeError(f"torchstone has no {name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

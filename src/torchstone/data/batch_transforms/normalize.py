@@ -1,0 +1,61 @@
+"""Normalize: every channel to mean 0 and standard deviation 1 over the training split.
+
+LeCun et al., "Efficient BackProp", 1998, section 4.3. Shapes: N samples, C channels (or features) in dimension 1.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar, Self
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from torchstone.core.errors import UserError
+from torchstone.core.protocols import Batch, Facts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalize:
+    """(x - mean) / std a channel. Batch inputs [N, C, ...], float. Applied in prediction too."""
+
+    neutral: ClassVar["Normalize"]
+    train_only: ClassVar[bool] = False
+    group: ClassVar[int] = 1
+
+    mean: tuple[float, ...] = ()
+    """One number a channel, or one for all; empty: the training split's."""
+    std: tuple[float, ...] = ()
+    """The same; a channel that never varies counts as 1."""
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"Normalize.mean and Normalize.std must have the same length, got {len(self.mean)} and {len(self.std)}")
+        if not all(0 < value < float("inf") for value in self.std):
+            raise ValueError(f"Normalize.std must be finite and > 0, got {self.std}")
+
+    def resolve(self, facts: Facts) -> Self:
+        """Mean and deviation of the training split, where none are given."""
+        if not facts.mean:
+            raise UserError(f"Normalize needs numbers with a mean, but the data are {type(facts.inputs).__name__}")
+        if not self.mean:
+            return replace(self, mean=facts.mean, std=tuple(value if value > 0 else 1.0 for value in facts.std))
+        if len(self.mean) not in (1, len(facts.mean)):
+            raise UserError(f"Normalize.mean has {len(self.mean)} numbers, but the data have {len(facts.mean)} channels")
+        return self
+
+    def __call__(self, batch: Batch, keys: Int[Tensor, " N"]) -> Batch:
+        if not self.mean:
+            raise ValueError("Normalize.mean is empty: resolve(facts) fills it from the training split")
+        mean, std = _columns(self.mean, self.std, batch.inputs.ndim, batch.inputs.dtype, batch.inputs.device)
+        return replace(batch, inputs=(batch.inputs - mean).div_(std))
+
+
+Normalize.neutral = Normalize(mean=(0.0,), std=(1.0,))
+
+
+@lru_cache(maxsize=16)
+def _columns(mean: tuple[float, ...], std: tuple[float, ...], ndim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both as tensors [C, 1, ...]; kept, because making them costs more than using them."""
+    shape = (-1, *[1] * (ndim - 2))
+    return torch.tensor(mean, dtype=dtype, device=device).reshape(shape), torch.tensor(std, dtype=dtype, device=device).reshape(shape)

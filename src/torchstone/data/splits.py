@@ -1,0 +1,52 @@
+"""Samples in memory, and how validation and test samples are held out.
+
+Shapes: N samples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SPLIT_SEED = 0
+"""Constant: which samples are held out never depends on the run's seed, so that seeds can be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSplit:
+    """All samples as two tensors; fetching is one gather each. Inputs kept as uint8 come out as float32 in [0, 1]."""
+
+    inputs: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def fetch(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        positions = torch.from_numpy(indices)
+        inputs = self.inputs.index_select(0, positions)
+        if inputs.dtype == torch.uint8:
+            inputs = inputs.to(torch.float32).div_(255)
+        return inputs, self.target.index_select(0, positions)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOut:
+    """Positions (sorted int64) that stay and that are held out."""
+
+    kept: np.ndarray
+    held: np.ndarray
+    stratified: bool
+    """Every class has the same share in both. False for regression, and where a class is too rare for it."""
+
+
+def hold_out(count: int, held: int, labels: np.ndarray | None = None) -> HoldOut:
+    """`held` of `count` samples, the same ones in every call; stratified by `labels` (int [N]) where there are enough of each class."""
+    from sklearn.model_selection import train_test_split
+
+    classes = np.unique(labels, return_counts=True)[1] if labels is not None else np.zeros(0, dtype=np.int64)
+    stratified = len(classes) > 0 and classes.min() >= 2 and len(classes) <= min(held, count - held)
+    positions = np.arange(count, dtype=np.int64)
+    kept, taken = train_test_split(positions, test_size=held, random_state=SPLIT_SEED, stratify=labels if stratified else None)
+    return HoldOut(np.sort(kept), np.sort(taken), bool(stratified))

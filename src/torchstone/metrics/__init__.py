@@ -1,0 +1,20 @@
+"""Metrics: sums of a batch that add over batches and ranks, divided once at the end. The union is the registry.
+
+    sums = metric.measure(outputs, target, weight, terms)      # of each batch; added up key by key
+    metric.result(sums)                                        # {"accuracy": 0.97}
+
+`weight` is one a term (0: padding or ignored), `terms` the run's loss at each; a metric takes what it needs. Counts are
+int64, so they do not depend on how the split was cut; other sums are float64. Nothing counted is NaN, not 0.
+
+classification  Accuracy, Confusion
+loss            MeanLoss
+language        BitsPerByte
+"""
+
+from torchstone.metrics.classification import Accuracy, Confusion
+from torchstone.metrics.language import BitsPerByte
+from torchstone.metrics.loss import MeanLoss
+
+Metric = Accuracy | MeanLoss | Confusion | BitsPerByte
+
+__all__ = ["Accuracy", "BitsPerByte", "Confusion", "MeanLoss", "Metric"]

@@ -1,0 +1,104 @@
+"""A small residual convolutional network for images of 8x8 to 64x64 pixels.
+
+He et al., "Deep Residual Learning", 2015, https://arxiv.org/abs/1512.03385 (basic block). The batch norm that ends a branch starts at
+0, so a block starts as its shortcut: Goyal et al., "Accurate, Large Minibatch SGD", 2017, https://arxiv.org/abs/1706.02677, section 5.1.
+Shapes: N images, C classes, H x W pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torchstone.core.errors import UserError
+from torchstone.core.protocols import ImageShape, InputShape
+from torchstone.nn import ACTIVATIONS, Activation, DropPath, drop_path_shares, fan_in_normal_
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvNetConfig:
+    """Stages of residual blocks; each stage after the first halves the image."""
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Channels of each stage."""
+    blocks_per_stage: int = 1
+    """Residual blocks, of two 3x3 convolutions each, in a stage."""
+    activation: Activation = "relu"
+    """What follows each batch norm."""
+    dropout: float = 0.0
+    """Share of the pooled features that training drops at random before the head."""
+    drop_path: float = 0.0
+    """Probability that training leaves out the last block's branch for a sample; falls linearly to 0 at the first block."""
+
+    def __post_init__(self) -> None:
+        if not self.widths or any(width < 1 for width in self.widths):
+            raise ValueError(f"ConvNetConfig.widths must be at least one width >= 1, got {self.widths}")
+        if self.blocks_per_stage < 1:
+            raise ValueError(f"ConvNetConfig.blocks_per_stage must be >= 1, got {self.blocks_per_stage}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"ConvNetConfig.activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"ConvNetConfig.dropout must be in [0, 1), got {self.dropout}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"ConvNetConfig.drop_path must be in [0, 1), got {self.drop_path}")
+
+    def build(self, inputs: InputShape, outputs: int) -> "ConvNet":
+        if not isinstance(inputs, ImageShape):
+            raise UserError(f"model conv_net reads images, but the data give {inputs}; mlp reads vectors, gpt reads tokens")
+        return ConvNet(self, inputs.channels, outputs)
+
+
+class ConvNet(nn.Module):
+    def __init__(self, config: ConvNetConfig, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.activation = ACTIVATIONS[config.activation]
+        width = config.widths[0]
+        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(width)
+        self.blocks = nn.ModuleList()
+        shares = drop_path_shares(len(config.widths) * config.blocks_per_stage)
+        for share in shares:
+            stage, position = divmod(len(self.blocks), config.blocks_per_stage)
+            stride = 2 if stage and position == 0 else 1
+            self.blocks.append(ResidualBlock(width, config.widths[stage], stride, self.activation, DropPath(config.drop_path, share)))
+            width = config.widths[stage]
+        self.head = nn.Linear(width, outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_in_normal_(module.weight)
+        fan_in_normal_(self.head.weight, gain=1.0)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N C"]:
+        x = self.activation(self.stem_norm(self.stem(x)))
+        for block in self.blocks:
+            x = block(x)
+        x = x.mean(dim=(2, 3))
+        if self.config.dropout:
+            x = F.dropout(x, self.config.dropout, self.training)
+        return self.head(x)
+
+
+class ResidualBlock(nn.Module):
+    """activation(shortcut(x) + drop_path(branch(x))); branch = conv, norm, activation, conv, norm; the shortcut averages and projects."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: Callable[[Tensor], Tensor], drop_path: DropPath) -> None:
+        super().__init__()
+        self.stride = stride
+        self.activation = activation
+        self.conv_1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm_1 = nn.BatchNorm2d(outputs)
+        self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm_2 = nn.BatchNorm2d(outputs)
+        self.drop_path = drop_path
+        self.projection = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
+        nn.init.zeros_(self.norm_2.weight)
+
+    def forward(self, x: Float[Tensor, "N inputs H W"]) -> Float[Tensor, "N outputs h w"]:
+        branch = self.activation(self.norm_1(self.conv_1(x)))
+        branch = self.norm_2(self.conv_2(branch))
+        shortcut = F.avg_pool2d(x, self.stride, ceil_mode=True) if self.stride > 1 else x
+        return self.activation(self.projection(shortcut) + self.drop_path(branch))

@@ -1,0 +1,76 @@
+"""Adam with decoupled weight decay.
+
+Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, https://arxiv.org/abs/1412.6980, algorithm 1; Loshchilov and
+Hutter, "Decoupled Weight Decay Regularization", 2019, https://arxiv.org/abs/1711.05101, algorithm 2, where a step takes away lr * weight_decay as
+in torch.
+Shapes: P scalars of all parameters.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from torchstone.core.protocols import Memory
+from torchstone.optim.flat import FlatParameters
+from torchstone.optim.kernels import adamw_
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamW:
+    """Adam with decoupled weight decay. Memory: "exp_avg" and "exp_avg_sq" [P], "step" 0-d."""
+
+    lr: float = 1e-3
+    """Learning rate: roughly how far a weight moves in a step."""
+    betas: tuple[float, ...] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square."""
+    eps: float = 1e-8
+    """Added to the root of the second average."""
+    weight_decay: float = 0.01
+    """Share of a weight, times lr, taken away each step."""
+
+    neutral: ClassVar["AdamW | None"] = None
+    neutral_reason: ClassVar[str] = "a method always has an optimizer"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lr < float("inf"):
+            raise ValueError(f"AdamW.lr must be finite and >= 0, got {self.lr}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"AdamW.betas must be two numbers in [0, 1), got {self.betas}")
+        if not 0 < self.eps < float("inf"):
+            raise ValueError(f"AdamW.eps must be finite and > 0, got {self.eps}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"AdamW.weight_decay must be finite and >= 0, got {self.weight_decay}")
+
+    def init(self, parameters: FlatParameters) -> Memory:
+        return adam_memory(parameters)
+
+    def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
+        cut, step = parameters.cut, memory["step"].add_(1)
+        averages, squares = cut(memory["exp_avg"]), cut(memory["exp_avg_sq"])
+        pieces = zip(parameters.groups, cut(parameters.data), cut(parameters.grad), averages, squares, strict=True)
+        for group, data, grad, exp_avg, exp_avg_sq in pieces:
+            adamw_(
+                [data],
+                [grad],
+                [exp_avg],
+                [exp_avg_sq],
+                step,
+                lr=self.lr * group.lr_scale,
+                betas=(self.betas[0], self.betas[1]),
+                eps=self.eps,
+                weight_decay=self.weight_decay * group.decay_scale,
+                found_inf=found_inf,
+            )
+        if found_inf is not None:
+            step.sub_(found_inf)
+
+
+def adam_memory(parameters: FlatParameters) -> Memory:
+    """Zeros for both averages, and the number of updates taken, as float32 where the kernels want it: beside the parameters."""
+    return {
+        "exp_avg": torch.zeros_like(parameters.data),
+        "exp_avg_sq": torch.zeros_like(parameters.data),
+        "step": torch.zeros((), dtype=torch.float32, device=parameters.data.device),
+    }

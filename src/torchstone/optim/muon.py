@@ -1,0 +1,126 @@
+"""Muon: momentum, orthogonalized, for the hidden matrices; AdamW for everything else.
+
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024, https://kellerjordan.github.io/posts/muon/ (Newton-Schulz
+coefficients, Nesterov momentum as an average, scale sqrt(max(1, rows / columns))); decoupled decay as `torch.optim.Muon`.
+Shapes: P scalars of all parameters; K matrices of m rows and n columns.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchstone.core.protocols import Memory
+from torchstone.optim.adamw import adam_memory
+from torchstone.optim.flat import FlatParameters, Stack
+from torchstone.optim.kernels import adamw_
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a x + b x^3 + c x^5 takes any singular value in (0, 1] near 1 within five rounds; near, not to: about 0.7 to 1.2."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Muon:
+    """Orthogonalized momentum. Memory as AdamW's; "exp_avg" is the momentum of the hidden matrices, whose "exp_avg_sq" stays 0.
+
+    A hidden matrix has two dimensions or more (filters count as [out, the rest]) and belongs neither to an nn.Embedding nor to a
+    module called `head`.
+    """
+
+    lr: float = 0.02
+    """Learning rate of the hidden matrices: the spectral norm of a step."""
+    momentum: float = 0.95
+    """Decay of the average of the gradient."""
+    nesterov: bool = True
+    """Look ahead: orthogonalize the gradient moved by `momentum` towards the new average."""
+    ns_steps: int = 5
+    """Newton-Schulz rounds."""
+    weight_decay: float = 0.0
+    """Share of a weight, times its rate, taken away each step."""
+    other_lr_scale: float = 0.1
+    """The AdamW side's rate is lr times this."""
+    betas: tuple[float, ...] = (0.9, 0.95)
+    """AdamW side: decay of the averages of the gradient and of its square."""
+    eps: float = 1e-8
+    """AdamW side: added to the root of the second average."""
+
+    neutral: ClassVar["Muon | None"] = None
+    neutral_reason: ClassVar[str] = "a method always has an optimizer"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lr < float("inf"):
+            raise ValueError(f"Muon.lr must be finite and >= 0, got {self.lr}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"Muon.momentum must be in [0, 1), got {self.momentum}")
+        if not 1 <= self.ns_steps < 100:
+            raise ValueError(f"Muon.ns_steps must be in 1..99, got {self.ns_steps}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"Muon.weight_decay must be finite and >= 0, got {self.weight_decay}")
+        if not 0 <= self.other_lr_scale < float("inf"):
+            raise ValueError(f"Muon.other_lr_scale must be finite and >= 0, got {self.other_lr_scale}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Muon.betas must be two numbers in [0, 1), got {self.betas}")
+        if not 0 < self.eps < float("inf"):
+            raise ValueError(f"Muon.eps must be finite and > 0, got {self.eps}")
+
+    def init(self, parameters: FlatParameters) -> Memory:
+        return adam_memory(parameters)
+
+    @torch.no_grad()
+    def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
+        step = memory["step"].add_(1)
+        for stack in parameters.stacks:
+            self._orthogonal_step(stack, parameters, memory["exp_avg"], found_inf)
+        for group, start, stop in parameters.outside_stacks:
+            adamw_(
+                [parameters.data[start:stop]],
+                [parameters.grad[start:stop]],
+                [memory["exp_avg"][start:stop]],
+                [memory["exp_avg_sq"][start:stop]],
+                step,
+                lr=self.lr * self.other_lr_scale * group.lr_scale,
+                betas=(self.betas[0], self.betas[1]),
+                eps=self.eps,
+                weight_decay=self.weight_decay * group.decay_scale,
+                found_inf=found_inf,
+            )
+        if found_inf is not None:
+            step.sub_(found_inf)
+
+    def _orthogonal_step(self, stack: Stack, parameters: FlatParameters, momentum: Tensor, found_inf: Tensor | None) -> None:
+        weight, grad, average = stack.view(parameters.data), stack.view(parameters.grad), stack.view(momentum)
+        moved = average.lerp(grad, 1 - self.momentum)
+        direction = orthogonalized(grad.lerp(moved, self.momentum) if self.nesterov else moved, self.ns_steps)
+        lr = self.lr * stack.span.lr_scale
+        scale = max(1.0, weight.shape[1] / weight.shape[2]) ** 0.5
+        updated = (weight * (1 - lr * self.weight_decay * stack.span.decay_scale)).add_(direction.to(weight.dtype), alpha=-lr * scale)
+        if found_inf is not None:
+            keep = found_inf != 0
+            moved, updated = torch.where(keep, average, moved), torch.where(keep, weight, updated)
+        average.copy_(moved)
+        weight.copy_(updated)
+
+
+def orthogonalized(stack: Float[Tensor, "K m n"], steps: int = 5) -> Float[Tensor, "K m n"]:
+    """U V^T of each matrix U S V^T, about: singular values come out between 0.7 and 1.2, zeros stay zeros."""
+    a, b, c = COEFFICIENTS
+    x = stack.to(_working_dtype(stack))
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+def _working_dtype(stack: Tensor) -> torch.dtype:
+    """bfloat16, which five rounds bear, where its product is the faster one: on accelerators, and on CPUs with AVX512-bf16 from 512 up."""
+    if stack.dtype == torch.float64:
+        return torch.float64
+    if stack.device.type != "cpu":
+        return torch.bfloat16
+    return torch.bfloat16 if min(stack.shape[1:]) >= 512 and torch.cpu._is_avx512_bf16_supported() else torch.float32

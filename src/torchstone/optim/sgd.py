@@ -1,0 +1,62 @@
+"""Stochastic gradient descent with momentum.
+
+Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov's form as in
+Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013. The convention is torch's: v = momentum v + g,
+w -= lr v.
+Shapes: P scalars of all parameters.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from torchstone.core.protocols import Memory
+from torchstone.optim.flat import FlatParameters
+from torchstone.optim.kernels import sgd_
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SGD:
+    """Stochastic gradient descent. Memory: "momentum" [P], absent where momentum is 0."""
+
+    lr: float = 0.1
+    """Learning rate."""
+    momentum: float = 0.9
+    """Share of the last update kept in the next; 0 is plain gradient descent."""
+    nesterov: bool = False
+    """Look ahead: use the gradient plus `momentum` times the new velocity."""
+    weight_decay: float = 0.0
+    """Added to the gradient as weight_decay * w (coupled, so momentum and rate act on it too)."""
+
+    neutral: ClassVar["SGD | None"] = None
+    neutral_reason: ClassVar[str] = "a method always has an optimizer"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lr < float("inf"):
+            raise ValueError(f"SGD.lr must be finite and >= 0, got {self.lr}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"SGD.momentum must be in [0, 1), got {self.momentum}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("SGD.nesterov must be false where momentum is 0, got true")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"SGD.weight_decay must be finite and >= 0, got {self.weight_decay}")
+
+    def init(self, parameters: FlatParameters) -> Memory:
+        return {"momentum": torch.zeros_like(parameters.data)} if self.momentum else {}
+
+    def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
+        cut = parameters.cut
+        velocities = cut(memory["momentum"]) if "momentum" in memory else [None] * len(parameters.groups)
+        for group, data, grad, velocity in zip(parameters.groups, cut(parameters.data), cut(parameters.grad), velocities, strict=True):
+            sgd_(
+                [data],
+                [grad],
+                [] if velocity is None else [velocity],
+                lr=self.lr * group.lr_scale,
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                weight_decay=self.weight_decay * group.decay_scale,
+                found_inf=found_inf,
+            )

@@ -1,0 +1,94 @@
+"""From a resolved method to a training state at step 0."""
+
+import copy
+from collections import Counter
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from torchstone.core import ranks, tree
+from torchstone.core.protocols import Memory
+from torchstone.nn.norm import synchronize
+from torchstone.optim.flat import FlatParameters
+from torchstone.train.guard import Guard
+from torchstone.train.method import Method
+from torchstone.train.precision import LossScale
+from torchstone.train.settings import Run
+from torchstone.train.state import TrainState
+
+
+def build_state(model: nn.Module, method: Method, run: Run, device: torch.device) -> TrainState:
+    """Puts the model on the device, lays its parameters end to end and makes room for everything the method remembers."""
+    for transform in method.model_transforms:
+        model = transform(model)
+    if ranks.world() > 1 and run.synchronize_batch_norm:
+        model = synchronize(model)
+    model = model.to(device).train()
+    groups = None if method.groups is None else method.groups(model)
+    average = None if method.averaging is None else copy.deepcopy(model)
+    parameters = FlatParameters(model, groups)
+    average_parameters = None if average is None else FlatParameters(average, groups)
+    return TrainState(
+        model=model,
+        parameters=parameters,
+        forward=callable_model(model, run, device),
+        device=device,
+        optimizer=method.optimizer.init(parameters),
+        average=average,
+        average_parameters=average_parameters,
+        memory=seat_memory(model, method),
+        scale=LossScale() if run.precision == "fp16" else None,
+        guard=Guard(device),
+    )
+
+
+def callable_model(model: nn.Module, run: Run, device: torch.device):
+    """The model as the step calls it: blocks recomputed, compiled, wrapped for several ranks, each where asked for."""
+    if run.activation_checkpointing:
+        recompute_blocks(model)
+    forward = torch.compile(model) if run.compile else model
+    if ranks.world() == 1:
+        return forward
+    return DistributedDataParallel(forward, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False)
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Every module in a `blocks` list keeps its input alone and runs again in the backward pass, with the same random numbers.
+
+    Raises ValueError for a model that has no such list.
+    """
+    lists = [module.blocks for module in model.modules() if isinstance(getattr(module, "blocks", None), nn.ModuleList)]
+    if not lists:
+        raise ValueError(f"run.activation_checkpointing: {type(model).__name__} has no list of blocks to recompute; set it to false")
+    for block in (block for blocks in lists for block in blocks):
+        block.forward = _recomputed(block.forward)
+
+
+def _recomputed(forward):
+    def wrapped(*inputs, **options):
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **options)
+        return checkpoint(forward, *inputs, use_reentrant=False, **options)
+
+    return wrapped
+
+
+def streams(method: Method) -> tuple[str, ...]:
+    """A random stream for each batch transform, named by its kind, so that adding one does not change what the others draw."""
+    seen: Counter[str] = Counter()
+    names = []
+    for transform in method.batch_transforms:
+        kind = tree.kind_of(transform)
+        names.append(f"batch/{kind}/{seen[kind]}")
+        seen[kind] += 1
+    return tuple(names)
+
+
+def seat_memory(model: nn.Module, method: Method) -> dict[str, Memory]:
+    """What every part with an `init` (but the optimizer, which has its own file) starts out remembering, by the seat's path."""
+    parts = {"loss": method.loss, "gradient": method.gradient}
+    for name in ("penalties", "gradient_transforms"):
+        parts |= {f"{name}.{number}": part for number, part in enumerate(getattr(method, name))}
+    return {path: part.init(model) for path, part in parts.items() if hasattr(part, "init")}

@@ -1,0 +1,91 @@
+"""Evaluation: every sample of a split scored once, in fixed batches, its sums added over batches and ranks and divided once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchstone import data
+from torchstone.core import ranks
+from torchstone.core.protocols import BatchTransform, Loss, Metric, SampleTransform, Split
+from torchstone.train.plan import evaluation_rows
+from torchstone.train.precision import autocast
+from torchstone.train.step import term_weights
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    *,
+    loss: Loss,
+    metrics: Sequence[Metric],
+    device: torch.device,
+    batch_size: int,
+    precision: str = "fp32",
+    sample_transforms: Sequence[SampleTransform] = (),
+    batch_transforms: Sequence[BatchTransform] = (),
+    workers: int = 0,
+    keep: list[Any] | None = None,
+) -> dict[str, Any]:
+    """Name -> value over the whole split, equal on every rank. Only transforms with `train_only = False` are applied.
+
+    Changes nothing: no gradient, no batch-norm statistics, no random number; module modes are put back one by one.
+    `keep`, if given, receives the outputs of this rank's batches (with their sample positions).
+    """
+    sums: list[dict[str, Tensor]] = [{} for _ in metrics]
+    rows = evaluation_rows(len(split), batch_size, ranks.rank(), ranks.world())
+    batches = data.load(
+        split,
+        rows,
+        sample_transforms=tuple(t for t in sample_transforms if not t.train_only),
+        key=0,
+        workers=workers,
+        device=device,
+    )
+    with evaluating(model), torch.no_grad():
+        for (batch,) in batches:
+            for transform in batch_transforms:
+                if not transform.train_only:
+                    batch = transform(batch, torch.zeros_like(batch.index))
+            with autocast(precision, device):
+                outputs = model(batch.inputs)
+            terms = loss(outputs, batch.target)
+            weight = term_weights(loss.weight(batch.target), batch.weight)
+            for total, metric in zip(sums, metrics, strict=True):
+                add(total, metric.measure(outputs, batch.target, weight, terms))
+            if keep is not None:
+                keep.append((batch.index.cpu(), outputs))
+    result: dict[str, Any] = {}
+    for total, metric in zip(sums, metrics, strict=True):
+        result |= metric.result(over_ranks(total, metric, split, device))
+    return result
+
+
+def add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    """Adds the sums of one more batch."""
+    for name, value in more.items():
+        total[name] = total[name] + value if name in total else value
+
+
+def over_ranks(total: dict[str, Tensor], metric: Metric, split: Split, device: torch.device) -> dict[str, Tensor]:
+    """The sums of all ranks. A rank that had no batch takes part with zeros of the shapes the others have."""
+    if ranks.world() == 1:
+        return total
+    shapes = ranks.broadcast_object({name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in total.items()})
+    for name, (shape, dtype) in shapes.items():
+        total.setdefault(name, torch.zeros(shape, dtype=getattr(torch, dtype), device=device))
+    return {name: ranks.sum_(total[name]) for name in shapes}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

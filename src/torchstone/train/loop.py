@@ -1,0 +1,182 @@
+"""The loop: epochs of the plan, a step for every update, and at fixed steps an evaluation and a checkpoint."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from torchstone import data
+from torchstone.core import random, ranks
+from torchstone.core.errors import WorkError
+from torchstone.core.protocols import Batch, Evaluation, Metric, Split, Splits, StepReport, Tracker
+from torchstone.train import checkpoint
+from torchstone.train.build import streams
+from torchstone.train.evaluate import evaluate
+from torchstone.train.method import Method, mixed_rows
+from torchstone.train.plan import Plan
+from torchstone.train.settings import Run
+from torchstone.train.signals import Request
+from torchstone.train.state import Best, TrainState
+from torchstone.train.step import Setting, train_step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A training as prepared: nothing in it changes while it runs."""
+
+    method: Method
+    run: Run
+    splits: Splits
+    metrics: Sequence[Metric]
+    selection: tuple[str, str]
+    """The metric that says which evaluation is best, and whether "max" or "min" is better."""
+    device: torch.device
+    folder: Path
+    facts: dict[str, Any]
+    """Stored with every checkpoint: exactness key, data fingerprint, digest of the tree."""
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(
+            samples=len(self.splits.train),
+            batch_size=self.run.batch_size,
+            microbatch_size=self.run.microbatch_size,
+            world=ranks.world(),
+            group=mixed_rows(self.method),
+        )
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        return self.run.steps or self.run.epochs * self.plan.updates
+
+    @property
+    def evaluate_every(self) -> int:
+        return self.run.evaluate_every or self.plan.updates
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(seed=self.run.seed, total=self.total, streams=streams(self.method), precision=self.run.precision)
+
+
+def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Request) -> str:
+    """Trains from wherever `state` stands to the end, and says how it ended: "done", "stopped", "diverged" or "interrupted".
+
+    Every end but divergence leaves a checkpoint of the last step. Raises OSError when one cannot be written: those before it are whole.
+    """
+    setting, started = job.setting, perf_counter() - state.seconds
+    total, every = job.total, job.evaluate_every
+    if state.ending is not None:
+        return _status(state.ending)
+    for epoch, microbatches in updates(job, state.step):
+        report = train_step(state, microbatches, job.method, setting, epoch)
+        for tracker in trackers:
+            tracker.step(report)
+        state.seconds = perf_counter() - started
+        ending = "done" if state.step == total else why_end(job, state, report, request)
+        due = state.step % every == 0
+        if due or ending:
+            state.guard.read()
+        if state.guard.tripped_at is not None:
+            return "diverged"
+        if not (due or ending):
+            continue
+        if due or ending != "interrupted":
+            look(job, state, trackers)
+            ending = ending or why_end(job, state, report, request)
+        state.seconds = perf_counter() - started
+        state.ending = None if ending == "interrupted" else ending
+        save(job, state)
+        if ending:
+            return _status(ending)
+    raise AssertionError("the plan ended before the total number of steps")
+
+
+def updates(job: Job, step: int) -> Iterator[tuple[int, list[Batch]]]:
+    """(epoch, this rank's micro-batches) of every update from `step` to the total."""
+    plan = job.plan
+    while step < job.total:
+        epoch, start = divmod(step, plan.updates)
+        order = job.method.sampler(job.splits.train, random.key(job.run.seed, "sampler", epoch))
+        batches = data.load(
+            job.splits.train,
+            plan.rows(order, ranks.rank(), start),
+            sample_transforms=job.method.sample_transforms,
+            key=random.key(job.run.seed, "samples", epoch),
+            workers=job.run.workers,
+            device=job.device,
+        )
+        for microbatches in batches:
+            yield epoch, microbatches
+            step += 1
+            if step == job.total:
+                return
+
+
+def why_end(job: Job, state: TrainState, report: StepReport, request: Request) -> str | None:
+    """The reason to end after this step, or None: decided alike on all ranks."""
+    if job.method.stop is not None:
+        state.history.loss = float(report.loss)
+        reason = job.method.stop(state.history)
+        if reason is not None:
+            return reason
+    over = job.run.max_seconds is not None and state.seconds >= job.run.max_seconds
+    asked, over = ranks.any_of(request.signal is not None, over)
+    if asked:
+        return "interrupted"
+    return f"the budget of {job.run.max_seconds:g} s is spent" if over else None
+
+
+def look(job: Job, state: TrainState, trackers: Sequence[Tracker]) -> None:
+    """Evaluates on the validation split, unless this step already has been, and remembers the best."""
+    history = state.history
+    if history.evaluations and history.evaluations[-1].step == state.step:
+        return
+    result = score(job, state, job.splits.validation)
+    evaluation = Evaluation(state.step, {name: value for name, value in result.items() if isinstance(value, int | float)})
+    history.evaluations.append(evaluation)
+    name, mode = job.selection
+    value = evaluation.metrics[name]
+    if not math.isnan(value) and (state.best is None or (value > state.best.value if mode == "max" else value < state.best.value)):
+        state.best = Best(state.step, value)
+    for tracker in trackers:
+        tracker.evaluation(evaluation)
+
+
+def score(job: Job, state: TrainState, split: Split) -> dict[str, Any]:
+    """All metrics of the evaluated weights on a split."""
+    return evaluate(
+        state.evaluated,
+        split,
+        loss=job.method.loss,
+        metrics=job.metrics,
+        device=job.device,
+        batch_size=job.run.evaluation_batch_size,
+        precision=job.run.precision,
+        sample_transforms=job.method.sample_transforms,
+        batch_transforms=job.method.batch_transforms,
+        workers=job.run.workers,
+    )
+
+
+def save(job: Job, state: TrainState) -> None:
+    """A checkpoint by the main rank; the others wait until it is whole."""
+    problem = ""
+    if ranks.is_main():
+        try:
+            checkpoint.save(state, job.folder, keep=job.run.keep, facts=job.facts)
+        except OSError as error:
+            problem = f"{error.strerror or error}"
+    problem = ranks.broadcast_object(problem)
+    if problem:
+        raise WorkError(
+            f"{job.folder}: the checkpoint of step {state.step} could not be written ({problem}); the one before it is whole, free some space and --resume"
+        )
+
+
+def _status(ending: str) -> str:
+    return ending if ending in ("done", "interrupted") else "stopped"

@@ -1,0 +1,84 @@
+"""The method: every seat of how a model learns, and the numbers that schedules write into it."""
+
+import math
+from dataclasses import dataclass, field
+
+from torchstone import data, losses, optim, slim
+from torchstone.core import protocols, tree
+from torchstone.core.errors import UserError
+from torchstone.core.protocols import History
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """All the seats. An empty seat (none, or an empty list) is bit-identical to a part at its neutral value."""
+
+    sampler: data.Sampler | protocols.Sampler = data.Uniform()
+    """The order of the training samples."""
+    sample_transforms: tuple[data.SampleTransform | protocols.SampleTransform, ...] = ()
+    """What happens to one sample as it is read."""
+    batch_transforms: tuple[data.BatchTransform | protocols.BatchTransform, ...] = ()
+    """What happens to a whole batch, on the device."""
+    model_transforms: tuple[slim.ModelTransform | protocols.ModelTransform, ...] = ()
+    """What changes the model once before training, and a little before every step."""
+    loss: losses.Loss | protocols.Loss | None = None
+    """What is minimized; none: the task's default."""
+    penalties: tuple[losses.Penalty | protocols.Penalty, ...] = ()
+    """What is added to the loss, of the weights alone."""
+    gradient: optim.Gradient | protocols.Gradient = optim.Backprop()
+    """How the gradient is found."""
+    gradient_transforms: tuple[optim.GradientTransform | protocols.GradientTransform, ...] = ()
+    """What happens to the gradient before the update."""
+    groups: optim.Groups | protocols.Groups | None = None
+    """Which parameters have rates and decays of their own."""
+    optimizer: optim.Optimizer | protocols.Optimizer = field(default_factory=optim.AdamW)
+    """How the gradient becomes an update."""
+    schedules: tuple[optim.Schedule | protocols.Schedule, ...] = ()
+    """What number of the method follows which curve."""
+    averaging: optim.Averaging | protocols.Averaging | None = None
+    """A second model, an average over the steps, that is evaluated and shipped."""
+    stop: optim.Stop | protocols.Stop | None = None
+    """When to stop before the end."""
+
+    def __post_init__(self) -> None:
+        paths = [schedule.path for schedule in self.schedules]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise ValueError(f"Method.schedules: two schedules on {path}; a number follows one curve")
+
+
+def scheduled(method: Method, step: int, total: int, history: History) -> tuple[Method, dict[str, float]]:
+    """The method with every scheduled number written in for this update, and those numbers by path (the rate always among them)."""
+    numbers = {}
+    for schedule in method.schedules:
+        value = tree.get(method, schedule.path) * schedule(step, total, history)
+        method = tree.put(method, schedule.path, value)
+        numbers[schedule.path] = value
+    numbers.setdefault("optimizer.lr", method.optimizer.lr)
+    return method, numbers
+
+
+def couples(method: Method) -> bool:
+    """Whether a term of the loss depends on the other samples of its batch."""
+    return bool(getattr(method.loss, "couples", False))
+
+
+def mixed_rows(method: Method) -> int:
+    """Consecutive rows that must stay in one micro-batch: the least common multiple of what the batch transforms mix."""
+    import math
+
+    return math.lcm(1, *(getattr(transform, "group", 1) for transform in method.batch_transforms))
+
+
+def check(method: Method) -> None:
+    """Refuses a resolved method whose parts do not fit each other.
+
+    Raises UserError naming the setting.
+    """
+    for schedule in method.schedules:
+        try:
+            value = tree.get(method, schedule.path)
+        except ValueError:
+            raise UserError(f"method.schedules: the method has no {schedule.path}") from None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"method.schedules: {schedule.path} is {value!r}, not a number that a schedule can scale")

@@ -1,0 +1,125 @@
+"""One training step: everything that changes training has its line here, in the order it happens."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from torchstone.core import random, ranks
+from torchstone.core.protocols import Batch, StepReport
+from torchstone.train.method import Method, scheduled
+from torchstone.train.precision import autocast
+from torchstone.train.state import TrainState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What every step needs and none changes."""
+
+    seed: int
+    total: int
+    """Updates of the whole run: where schedules end."""
+    streams: tuple[str, ...] = ()
+    """The name of each batch transform's random stream."""
+    precision: str = "fp32"
+
+
+def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method, setting: Setting, epoch: int) -> StepReport:
+    """One update from this rank's micro-batches. The report holds floats on the CPU, 0-d tensors on an accelerator."""
+    started = perf_counter()
+    method, numbers = scheduled(method, state.updates, setting.total, state.history)
+    for transform in method.model_transforms:
+        transform.apply(state.model, state.updates, setting.total)
+    for stream, transform in zip(setting.streams, method.batch_transforms, strict=True):
+        key = random.key(setting.seed, stream, epoch)
+        microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
+    weights = [term_weights(method.loss.weight(batch.target), batch.weight) for batch in microbatches]
+    total_weight = ranks.sum_(sum(weight.sum(dtype=torch.float64) for weight in weights))
+    divisor = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def closure() -> Tensor:
+        state.parameters.zero_grad()
+        loss = 0.0
+        for number, (batch, weight) in enumerate(zip(microbatches, weights, strict=True)):
+            seed_model_noise(state.device, random.key(setting.seed, "model", state.step, number, ranks.rank()))
+            with autocast(setting.precision, state.device), ranks_wait(state, until=number == len(weights) - 1):
+                terms = seat(state, "loss", method.loss)(state.forward(batch.inputs), batch.target)
+                part = torch.dot(terms.flatten(), weight.flatten().to(terms.dtype)) / divisor.to(terms.dtype)
+                backward(part, state, copies=ranks.world())  # gradients are averaged over ranks; the divisor is global already
+            loss = loss + part.detach()
+        loss = ranks.sum_(loss)
+        for number, penalty in enumerate(method.penalties):
+            term = seat(state, f"penalties.{number}", penalty)(state.model)
+            backward(term, state)
+            loss = loss + term.detach()
+        return loss
+
+    loss = seat(state, "gradient", method.gradient)(state.model, closure)
+    norm = unscaled_norm(state)
+    if state.device.type == "cpu":
+        loss, norm, total_weight = loss.item(), norm.item(), total_weight.item()
+    if not overflowed(state, loss, norm) and state.guard.may_update(state.step, loss, norm, total_weight):
+        for number, transform in enumerate(method.gradient_transforms):
+            numbers |= seat(state, f"gradient_transforms.{number}", transform)(state.parameters, norm)
+        method.optimizer.step(state.parameters, state.optimizer, found_inf=state.guard.skip)
+        state.updates += 1
+        if method.averaging is not None:
+            method.averaging(state.average_parameters, state.parameters, state.updates, skip=state.guard.skip)
+    elif state.guard.tripped_at is None:
+        state.skipped.append(state.step)
+    state.step += 1
+    samples = sum(len(batch.index) for batch in microbatches) * ranks.world()
+    return StepReport(state.step, loss, norm, numbers, samples, perf_counter() - started)
+
+
+def term_weights(weight: Tensor, rows: Tensor) -> Tensor:
+    """The loss's weight of each term ([N] or [N, T ...]) times the row's own [N], 0 for padding."""
+    return weight * rows.reshape(rows.shape + (1,) * (weight.ndim - 1))
+
+
+def seat(state: TrainState, path: str, part):
+    """The part, given its memory if it has any."""
+    memory = state.memory.get(path)
+    return part if memory is None else partial(part, memory=memory)
+
+
+def seed_model_noise(device: torch.device, key: int) -> None:
+    """Dropout and its kin draw from the device's default generator: the same numbers for the same step, micro-batch and rank."""
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(key)
+    else:
+        torch.default_generator.manual_seed(key)  # torch.manual_seed would walk every accelerator's queue: 50 us
+
+
+def ranks_wait(state: TrainState, *, until: bool):
+    """Under several ranks gradients are exchanged once a step, with the last micro-batch."""
+    return nullcontext() if until or not isinstance(state.forward, DistributedDataParallel) else state.forward.no_sync()
+
+
+def backward(term: Tensor, state: TrainState, copies: int = 1) -> None:
+    """Adds the term's gradient to the buffers, times the loss scale and the ranks that will be averaged."""
+    factor = copies * (state.scale.scale if state.scale else 1.0)
+    (term if factor == 1.0 else term * factor).backward()
+
+
+def unscaled_norm(state: TrainState) -> Tensor:
+    """Takes the loss scale out of the gradient and returns its global norm."""
+    if state.scale is not None:
+        state.parameters.grad.mul_(1.0 / state.scale.scale)
+    return state.parameters.norm()
+
+
+def overflowed(state: TrainState, loss: float | Tensor, norm: float | Tensor) -> bool:
+    """Whether fp16 gradients left their range (the loss itself being finite): that update is skipped and only the scale moves."""
+    if state.scale is None:
+        return False
+    overflow = not bool(torch.isfinite(torch.as_tensor(norm))) and bool(torch.isfinite(torch.as_tensor(loss)))
+    if not state.scale.exhausted:
+        state.scale.observe(overflow)
+        return overflow
+    return False

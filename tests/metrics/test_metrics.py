@@ -1,0 +1,78 @@
+"""The laws of every metric: any cut of the split, in any order, gives the same sums; nothing counted is undefined."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchstone.metrics import Accuracy, BitsPerByte, Confusion, MeanLoss, Metric
+
+METRICS = [Accuracy(), MeanLoss(), Confusion(), BitsPerByte()]
+C = 5
+
+
+def split_of(n: int, seed: int, tokens: int | None = None) -> tuple[torch.Tensor, ...]:
+    g = torch.Generator().manual_seed(seed)
+    shape = (n,) if tokens is None else (n, tokens)
+    outputs = torch.randn(*shape, C, generator=g)
+    target = torch.randint(0, C, shape, generator=g)
+    weight = torch.randint(0, 3, shape, generator=g).float()
+    target[weight == 0] = -100
+    return outputs, target, weight, torch.rand(*shape, generator=g)
+
+
+def summed(metric: Metric, parts: list[tuple[torch.Tensor, ...]]) -> dict[str, torch.Tensor]:
+    total: dict[str, torch.Tensor] = {}
+    for part in parts:
+        for name, value in metric.measure(*part).items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+@given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(0, 20), max_size=6), tokens=st.sampled_from([None, 3]), data=st.data())
+def test_any_cut_in_any_order(metric: Metric, seed: int, cuts: list[int], tokens: int | None, data: Any) -> None:
+    whole = split_of(20, seed, tokens)
+    edges = [0, *sorted(cuts), 20]  # equal edges: empty shards
+    shards = [tuple(t[a:b] for t in whole) for a, b in itertools.pairwise(edges)]
+    one = metric.measure(*whole)
+    many = summed(metric, data.draw(st.permutations(shards)))
+    assert one.keys() == many.keys()
+    for name, value in one.items():
+        assert value.dtype in (torch.int64, torch.float64)
+        if value.dtype == torch.int64:
+            assert torch.equal(value, many[name])
+        else:
+            torch.testing.assert_close(many[name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+def test_batches_of_one(metric: Metric) -> None:
+    whole = split_of(40, 0)
+    one, many = metric.measure(*whole), summed(metric, [tuple(t[i : i + 1] for t in whole) for i in range(40)])
+    for name in one:
+        torch.testing.assert_close(many[name], one[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+def test_padding_rows_change_nothing(metric: Metric) -> None:
+    """pytorch#25162: rows of weight 0 may hold anything."""
+    whole = split_of(8, 0)
+    padding = (torch.full((3, C), float("nan")), torch.full((3,), 4), torch.zeros(3), torch.full((3,), float("nan")))
+    padded = tuple(torch.cat(pair) for pair in zip(whole, padding, strict=True))
+    one, other = metric.measure(*whole), metric.measure(*padded)
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+def test_nothing_counted_is_undefined(metric: Metric) -> None:
+    for n in (0, 4):
+        outputs, _, _, terms = split_of(n, 0)
+        result = metric.result(metric.measure(outputs, torch.full((n,), -100), torch.zeros(n), terms))
+        for value in result.values():
+            assert value == [[0] * C] * C if isinstance(value, list) else math.isnan(value)

@@ -1,0 +1,75 @@
+"""Classification: what it accepts, how it decodes, what its pictures show."""
+
+import numpy as np
+import pytest
+import torch
+
+from torchstone.core.errors import UserError
+from torchstone.core.protocols import Facts, ImageShape, TokenShape, VectorShape
+from torchstone.losses import CrossEntropy
+from torchstone.tasks import Classify
+from torchstone.tasks.classify import RIGHT, WRONG
+
+FACTS = Facts(inputs=ImageShape(1, 8, 8), classes=("cat", "dog", "eel"), class_counts=(3, 2, 1))
+
+
+def test_from_facts_to_parts() -> None:
+    task = Classify()
+    task.accepts(FACTS)
+    assert task.outputs(FACTS) == 3
+    assert task.default_loss(FACTS) == CrossEntropy()
+    results = {}
+    for metric in task.metrics(FACTS):
+        results |= metric.result(metric.measure(torch.eye(3), torch.arange(3), torch.ones(3), torch.zeros(3)))
+    assert set(results) == {"loss", "accuracy", "confusion"}
+    assert task.selection[0] in results
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (Facts(inputs=TokenShape(256, 8)), "task=language fits"),
+        (Facts(inputs=VectorShape(4)), "these have none"),
+        (Facts(inputs=VectorShape(4), classes=("only",)), "these have only one: only"),
+    ],
+)
+def test_what_it_refuses(facts: Facts, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Classify().accepts(facts)
+
+
+def test_decode() -> None:
+    p = torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]])
+    first, second = Classify().decode(p.log(), FACTS)
+    assert (first["label"], second["label"]) == ("dog", "cat")
+    assert list(first["probabilities"]) == ["cat", "dog", "eel"]
+    assert first["probabilities"]["dog"] == pytest.approx(0.5)
+    assert sum(second["probabilities"].values()) == pytest.approx(1, abs=1e-12)
+    assert Classify().decode(torch.zeros(0, 3), FACTS) == []
+
+
+def test_picture_is_the_image_enlarged() -> None:
+    image = torch.arange(64.0).view(1, 8, 8) / 63
+    picture = Classify().picture((image, torch.tensor(1)))
+    assert picture is not None
+    assert picture.shape == (64, 64, 3)
+    assert picture.dtype == np.uint8
+    assert (picture[0, 0] == 0).all()
+    assert (picture[-1, -1] == 255).all()
+    np.testing.assert_array_equal(picture[4::8, 4::8, 0], np.rint(image[0].numpy() * 255))
+
+
+def test_the_frame_says_right_or_wrong() -> None:
+    image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) * 4 - 2  # normalized
+    soft = torch.tensor([0.1, 0.2, 0.7])
+    for output, color in ((torch.tensor([0.0, 0.0, 1.0]), RIGHT), (torch.tensor([1.0, 0.0, 0.0]), WRONG)):
+        for target in (torch.tensor(2), soft):
+            picture = Classify().picture((image, target), output)
+            assert picture is not None
+            assert picture.shape == (70, 70, 3)
+            for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+                assert (edge == color).all()
+
+
+def test_a_vector_has_no_picture() -> None:
+    assert Classify().picture((torch.zeros(5), torch.tensor(0))) is None
