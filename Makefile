@@ -20,7 +20,7 @@ run: setup
 
 # pytest's own closing line is the last thing printed: nothing may follow it here.
 test: check
-	$(BIN)/python -m pytest -m "" -n $(WORKERS) --dist worksteal -q
+	$(BIN)/python -m pytest -m "" -n $(WORKERS) --dist worksteal
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -42,6 +42,8 @@ BANNED_METHODS = {"extractall": "writes where the archive says", "import_module"
 BANNED_KEYWORDS = {"shell": "runs a shell", "allow_pickle": "data must never run code"}
 # The one floor that draws; everybody below returns plain figure data.
 ONLY_IN = {"matplotlib": "report", "jinja2": "report"}
+# The package's front imports its own modules late, by names written in it: `import torchstone` stays free of torch.
+SPARED = {("__init__.py", "importlib.import_module")}
 CATCH_ALL = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 
@@ -104,7 +106,10 @@ def where(path: Path) -> str:
 @pytest.mark.parametrize("path", FILES, ids=where)
 def test_file_holds_nothing_banned(path: Path) -> None:
     package = path.relative_to(SOURCE).parts[0]
-    found = list(sins(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)), package))
+    spared = [f": {name}()" for file, name in SPARED if file == where(path)]
+    found = [
+        sin for sin in sins(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)), package) if not any(s in sin for s in spared)
+    ]
     assert not found, f"{where(path)}: " + "; ".join(found)
 
 

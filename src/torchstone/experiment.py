@@ -89,7 +89,8 @@ def prepare(experiment: Experiment, *edits: str) -> Prepared:
     """
     experiment = tree.edit(experiment, edits)
     splits = experiment.data.open()
-    facts = splits.facts
+    facts = reshaped(splits.facts, experiment.method)
+    splits = replace(splits, facts=facts)
     experiment.task.accepts(facts)
     experiment = resolved(experiment, facts)
     check(experiment.method)
@@ -112,15 +113,19 @@ def train_experiment(experiment: Experiment, *edits: str, out: str | Path | None
     with ranks.joined(torch.device(choose_device(experiment.run.device))), threads_restored():
         prepared = prepare(experiment)
         experiment = prepared.experiment
-        torch.set_num_threads(experiment.run.threads)
+        torch.set_num_threads(experiment.run.threads or 1)
         place = None if out is None else Path(out)
         going_on = resume and place is not None and place.exists()
-        where = require_same(place, prepared) if going_on else make_folder(place, recipe, prepared)
+        where = require_same(place, prepared) if place is not None and going_on else make_folder(place, recipe, prepared)
         held = Lock(where) if ranks.is_main() else nullcontext()
         with held, listening() as request, torch.random.fork_rng(devices=[]):
             if going_on and over(where, prepared):
                 print(f"{where}: the run is finished already", file=sys.stderr)
-                return Trained(folder=where, status=folder.read_json(where / folder.METRICS)["status"], metrics=folder.read_json(where / folder.METRICS))
+                return Trained(
+                    folder=where,
+                    status=folder.read_json(where / folder.METRICS)["status"],
+                    metrics=folder.read_json(where / folder.METRICS),
+                )
             return work(prepared, where, request)
 
 
@@ -140,6 +145,10 @@ def work(prepared: Prepared, where: Path, request: Request) -> Trained:
         folder=where,
         facts=facts,
     )
+    if ranks.is_main():
+        for place in (where, where / checkpoint.FOLDER):
+            files.remove_partial(place)
+        require_space(where, state)
     resume_state(state, job)
     trackers = [part.open(where) for part in run.trackers] if ranks.is_main() else []
     try:
@@ -159,6 +168,14 @@ def work(prepared: Prepared, where: Path, request: Request) -> Trained:
     return Trained(folder=where, status=status, metrics=metrics)
 
 
+def require_space(where: Path, state: TrainState) -> None:
+    """Raises WorkError when the disk cannot hold two checkpoints: better now than hours from now."""
+    size = sum(tensor.nbytes for tensors in state.tensors().values() for tensor in tensors.values())
+    free = files.free_bytes(where)
+    if free < 2 * size:
+        raise WorkError(f"{where}: a checkpoint takes {size / 1e6:.0f} MB and two must fit, but the disk has {free / 1e6:.0f} MB free")
+
+
 def resume_state(state: TrainState, job: Job) -> None:
     """Puts the newest good checkpoint of the run into the state, if there is one.
 
@@ -175,9 +192,13 @@ def resume_state(state: TrainState, job: Job) -> None:
     if changed := differences(numbers["exactness"], job.facts["exactness"]):
         warn(f"{job.folder}: resumed, but not bit-exactly: {'; '.join(changed)}")
     checkpoint.restore(state, tensors, numbers, source)
+    if ranks.is_main():
+        checkpoint.settle(state, job.folder, keep=job.run.keep)
     if state.ending == "done" and state.step < job.total:
         state.ending = None
-        warn(f"{job.folder}: resumed with more steps than before; the schedules now end at step {job.total}, so this is not the uninterrupted run")
+        warn(
+            f"{job.folder}: resumed with more steps than before; the schedules now end at step {job.total}, so this is not the uninterrupted run"
+        )
 
 
 def require_same(where: Path, prepared: Prepared) -> Path:
@@ -204,7 +225,9 @@ def make_folder(out: Path | None, recipe: str, prepared: Prepared) -> Path:
     made, problem = "", ""
     if ranks.is_main():
         try:
-            made = str(folder.create(out, Path("runs") / (recipe or "python") / prepared.experiment.run.name, contents(prepared)).absolute())
+            made = str(
+                folder.create(out, Path("runs") / (recipe or "python") / prepared.experiment.run.name, contents(prepared)).absolute()
+            )
         except UserError as error:
             problem = str(error)
     made, problem = ranks.broadcast_object([made, problem])
@@ -259,15 +282,25 @@ def resolved(experiment: Experiment, facts: Facts) -> Experiment:
     """Every number that comes from the data or the machine written in; the task's default loss where none is named."""
     if experiment.method.loss is None:
         experiment = replace(experiment, method=replace(experiment.method, loss=experiment.task.default_loss(facts)))
-    experiment = replace(experiment, task=filled(experiment.task, facts), model=filled(experiment.model, facts), method=filled(experiment.method, facts))
+    experiment = replace(
+        experiment, task=filled(experiment.task, facts), model=filled(experiment.model, facts), method=filled(experiment.method, facts)
+    )
     return with_run(experiment, device=choose_device(experiment.run.device))
+
+
+def reshaped(facts: Facts, method: Method) -> Facts:
+    """The facts as the model meets the samples: after the sample transforms that every sample passes."""
+    inputs = facts.inputs
+    for transform in method.sample_transforms:
+        inputs = getattr(transform, "reshape", lambda shape: shape)(inputs)
+    return replace(facts, inputs=inputs)
 
 
 def filled(part: Any, facts: Facts) -> Any:
     """The part with each `resolve(facts)` inside it done, innermost first."""
     if isinstance(part, tuple):
         return tuple(filled(each, facts) for each in part)
-    if not is_dataclass(part):
+    if not is_dataclass(part) or isinstance(part, type):
         return part
     inner = {field.name: filled(getattr(part, field.name), facts) for field in fields(part) if field.init}
     part = replace(part, **inner)
@@ -320,14 +353,17 @@ def check_batches(experiment: Experiment, samples: int) -> None:
         raise UserError(str(error)) from None
     share = -(-run.batch_size // ranks.world())
     if couples(method) and (ranks.world() > 1 or (run.microbatch_size or share) < share):
-        raise UserError(f"method.loss={tree.kind_of(method.loss)} compares the samples of a whole batch: run it on one rank with microbatch_size=none")
+        raise UserError(
+            f"method.loss={tree.kind_of(method.loss)} compares the samples of a whole batch: run it on one rank with microbatch_size=none"
+        )
     if run.precision == "fp16" and run.device == "cpu":
         warn("run.precision=fp16 on a CPU is about a hundred times slower than bf16 or fp32")
 
 
 def available_cores() -> int:
-    """Cores this process may run on, shared out among the ranks of this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // ranks.local_world())
+    """Cores this process may run on, shared out among the ranks of this machine; OMP_NUM_THREADS, where it is set, has the last word."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else max(1, len(os.sched_getaffinity(0)) // ranks.local_world())
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from core.faults import DEATHS, ERRORS, armed, dies, operations
 from torchstone.core import fault, files
 from torchstone.core.errors import Damaged, UserError
@@ -83,7 +84,7 @@ def test_whatever_fails_the_target_is_old_or_new(work: Callable[[Path], None], t
         return folder
 
     def state(folder: Path) -> tuple[str, list[str]]:
-        made = sorted(str(path.relative_to(folder)) for path in folder.glob("made/**/*") if path.read_bytes if path.is_file())
+        made = sorted(str(path.relative_to(folder)) for path in folder.glob("made/**/*") if path.is_file())
         return (folder / "last").read_text(), made
 
     total = operations(lambda: work(fresh("count")))
@@ -208,7 +209,9 @@ def test_json_for_resume_is_exact() -> None:
         to_exact_json({"$float": "nan"})
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"a": 1, "a": 2}', "NaN", "[Infinity]", "[" * 100_000, "1" * 10_000, '{"$float": "x"}', b"\xff\xfe{"])
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"a": 1, "a": 2}', "NaN", "[Infinity]", "[" * 100_000, "1" * 10_000, '{"$float": "x"}', b"\xff\xfe{"]
+)
 def test_bad_json_is_one_error(text: str | bytes) -> None:
     with pytest.raises(UserError, match="here: not JSON"):
         from_exact_json(text, "here")
@@ -234,7 +237,9 @@ def test_a_journal_appends_plain_lines_and_rewinds(tmp_path: Path) -> None:
     assert list(read_journal(tmp_path / "none")) == []
 
 
-@pytest.mark.parametrize("tail", [b'{"step": 3', b'{"step": 3}', b"\x00" * 500 + b"\n", b"[1]\n", b"{]\n", b"\xff\n", b'{"a": NaN}\n', b"x" * 3_000_000])
+@pytest.mark.parametrize(
+    "tail", [b'{"step": 3', b'{"step": 3}', b"\x00" * 500 + b"\n", b"[1]\n", b"{]\n", b"\xff\n", b'{"a": NaN}\n', b"x" * 3_000_000]
+)
 def test_a_torn_tail_is_ignored_by_readers_and_cut_by_the_writer(tail: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + tail)
@@ -255,7 +260,7 @@ def test_rows_for_spreadsheets(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="extra"):
         journal.append({"extra": 1})
     journal.close()
-    assert path.read_text() == "step,name,accuracy\n1,'=cmd(),0.5\n2,\"a \"\"b\"\", c d\",\n3,,-0.001\n"
+    assert path.read_text() == 'step,name,accuracy\n1,\'=cmd(),0.5\n2,"a ""b"", c d",\n3,,-0.001\n'
     Journal(path, rows).rewind(lambda row: row["step"] < 3)
     assert [row["accuracy"] for row in read_journal(path, rows)] == [0.5, None]
     Journal(path, rows).rewind(lambda row: False)
@@ -365,13 +370,14 @@ def test_a_lock_dies_with_its_holder_and_not_with_a_child(tmp_path: Path) -> Non
         assert not takes()
         if (child := os.fork()) == 0:
             time.sleep(60)
+            os._exit(0)
     assert takes()
 
     read, write = os.pipe()
     if (holder := os.fork()) == 0:
         lock = Lock(tmp_path)
         if os.fork() == 0:
-            time.sleep(60)
+            time.sleep(5)
             os._exit(0)
         os.write(write, b"1")
         time.sleep(60)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from torchstone.core import ranks
 from torchstone.core.errors import UserError
 

@@ -188,6 +188,12 @@ def test_nan_survives():
         assert math.isnan(again.run.budget) and tree.diff(experiment, again) == []
 
 
+@pytest.mark.parametrize("text", ["a." * 100, "'a'." * 100, '"a".' * 100, "# " + "a." * 100, "\n" + "a." * 100])
+def test_text_with_many_dots_is_no_deep_key(text):
+    experiment = Experiment(run=Run(name=text))
+    assert tree.from_toml(Experiment, tree.to_toml(experiment), "x") == experiment
+
+
 def test_toml_reads_well():
     experiment = Experiment(
         data=Arrays(path="/d/x.npz"), method=Method(batch_transforms=(Flip(), Mixup(inner=Focal()))), model=MLPConfig(hidden=(8, 16))
@@ -345,6 +351,7 @@ def test_refused(text, message):
         ("[run]\nname = 'a", "exp.toml, line 2, column 10: "),
         ("x = " + "[" * 5000 + "]" * 5000, "exp.toml is nested more than 64 deep"),
         ("x = " + "[" * 70 + "]" * 70, "exp.toml: the experiment is nested more than 64 deep"),
+        ("x = {" + "'a'." * 100_000 + "a = 1}", "exp.toml: a key is nested more than 64 deep"),
         ("a" + ".a" * 100_000 + " = 1", "exp.toml: a key is nested more than 64 deep"),
         (f"[run]\nseed = {'9' * 900_000}", "exp.toml: Exceeds the limit"),
         ("#" * 1_000_001, "exp.toml must be at most 1000000 bytes, got 1000001"),

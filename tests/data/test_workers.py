@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def no_process_is_left():
     """Reaped as well as dead: a zombie would still be a child."""
+    resource_tracker.ensure_running()  # multiprocessing's own, which spawning starts and which stays
     before = set(children())
     yield
     assert set(children()) <= before

@@ -2,12 +2,16 @@
 
 import copy
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import torchstone
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Group
 from torchstone.optim import NoDecay
@@ -45,8 +49,9 @@ def test_values_gradients_and_buffers_are_the_models(dtype, channels_last):
     found = gradients_of(model, images(dtype))
     assert expected.keys() == found.keys() == set(flat.names)
     for name, grad in expected.items():
-        torch.testing.assert_close(found[name], grad)
-        torch.testing.assert_close(flat.view(flat.grad, name), grad)
+        # bfloat16 kernels round in another order for another memory format
+        torch.testing.assert_close(found[name], grad, **({"rtol": 0, "atol": 1e-2} if dtype == torch.bfloat16 else {}))
+        assert torch.equal(flat.view(flat.grad, name), found[name])
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(model.get_buffer(name), buffer)
     flat.check()
@@ -127,7 +132,7 @@ def test_what_cannot_lie_together_is_refused():
 
 
 def test_a_memory_is_saved_and_loaded_by_name():
-    first, second = FlatParameters(conv_net()), FlatParameters(conv_net(), NoDecay()(conv_net()))
+    first, second = FlatParameters(conv_net()), FlatParameters(conv_net(), NoDecay()(conv_net())[::-1])
     memory = torch.zeros_like(first.data)
     for i, view in enumerate(first.named(memory).values()):
         view.fill_(i + 1)
@@ -199,7 +204,9 @@ def test_stacks_read_equal_hidden_matrices_in_place():
         def __init__(self) -> None:
             super().__init__()
             self.tokens = nn.Embedding(6, 6)
-            self.blocks = nn.ModuleList(nn.ModuleDict({"up": nn.Linear(6, 3), "mix": nn.Linear(6, 6), "conv": nn.Conv1d(2, 3, 3)}) for _ in range(3))
+            self.blocks = nn.ModuleList(
+                nn.ModuleDict({"up": nn.Linear(6, 3), "mix": nn.Linear(6, 6), "conv": nn.Conv1d(2, 3, 3)}) for _ in range(3)
+            )
             self.head = nn.Linear(6, 6)
 
     flat = FlatParameters(Net())
@@ -257,6 +264,7 @@ def test_buffers_of_two_dtypes_stay_where_they_are():
 @pytest.mark.slow
 @pytest.mark.parametrize("flat_buffers", [True, False])
 def test_gradients_and_statistics_land_in_the_buffers_under_compile(flat_buffers):
+    torch.compiler.reset()
     model = conv_net()
     flat = FlatParameters(model, flat_buffers=flat_buffers)
     compiled, plain = torch.compile(model), conv_net()
@@ -277,29 +285,16 @@ def test_gradients_and_statistics_land_in_the_buffers_under_compile(flat_buffers
                 p.add_(p.grad, alpha=-0.1)
 
 
-def _reduce(rank: int, world: int, file: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
-    flat, plain = FlatParameters(conv_net().eval()), conv_net().eval()
-    model = nn.parallel.DistributedDataParallel(flat.module)
-    for _ in range(2):
-        flat.zero_grad()
-        model(images()[rank::world]).square().mean().backward()
-        flat.check()
-        plain.zero_grad()
-        sum(plain(images()[r::world]).square().mean() / world for r in range(world)).backward()
-        for name, p in plain.named_parameters():
-            torch.testing.assert_close(flat.view(flat.grad, name), p.grad)
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("world", [1, 2])
 def test_gradients_land_in_the_buffer_under_ddp(world, tmp_path):
-    context = torch.multiprocessing.get_context("fork")
-    workers = [context.Process(target=_reduce, args=(rank, world, str(tmp_path / "rendezvous"))) for rank in range(world)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0] * world
+    script = Path(__file__).with_name("ddp_gradients.py")
+    environment = {**os.environ, "PYTHONPATH": str(Path(torchstone.__file__).parents[1])}
+    commands = [[sys.executable, str(script), str(rank), str(world), str(tmp_path / "rendezvous")] for rank in range(world)]
+    ranks = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    try:
+        for rank in ranks:
+            _, stderr = rank.communicate(timeout=60)
+            assert rank.returncode == 0, stderr
+    finally:
+        for rank in ranks:
+            rank.kill()

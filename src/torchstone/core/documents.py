@@ -19,8 +19,10 @@ T = TypeVar("T")
 
 LINE_WIDTH = 120
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_CHAIN = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEPTH_LIMIT}}}""")
-"""A dotted key of so many names: tomllib takes quadratic time over it."""
+_TEXT = re.compile(r""""{3}.*?"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|#[^\n]*""", re.DOTALL)
+"""A string or a comment."""
+_CHAIN = re.compile(rf"""(?<![\w"-])(?:[\w"-]++[ \t]*+\.[ \t]*+){{{DEPTH_LIMIT}}}""")
+"""A dotted key of so many names (text taken out): tomllib takes quadratic time over it."""
 
 
 # --- TOML ----------------------------------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def from_toml(cls: type[T], text: str, source: str | Path) -> T:
 
 
 def _parse_toml(text: str, source: str | Path) -> Any:
-    if _CHAIN.search(text):
+    if _CHAIN.search(_TEXT.sub('""', text)):
         raise UserError(f"{source}: a key is nested more than {DEPTH_LIMIT} deep")
     try:
         return tomllib.loads(text)

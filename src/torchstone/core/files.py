@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-
 from torchstone.core import fault
 from torchstone.core.errors import Damaged, UserError
 
@@ -34,7 +33,7 @@ _LARGEST_WRITE = 1 << 26
 # --- whole files -----------------------------------------------------------------------------------------------------
 
 
-def write_durable(path: Path, content: Bytes | Iterable[Bytes]) -> None:
+def write_durable(path: Path, content: bytes | Iterable[Bytes]) -> None:
     """Puts `content` (pieces are written one after the other) at `path` in one instant; what was there is replaced."""
     partial = _partial_name(path)
     try:
@@ -52,10 +51,10 @@ def write_text(path: Path, text: str) -> None:
     write_durable(path, text.encode())
 
 
-def write_new(path: Path, content: Bytes | Iterable[Bytes]) -> None:
+def write_new(path: Path, content: bytes | Iterable[Bytes]) -> None:
     """A new file with its content on the disk. Not yet its name: that is for who makes the folder (`new_folder`). May leave half a file."""
     with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
-        for block in _blocks([content] if isinstance(content, Bytes) else content):
+        for block in _blocks([content] if isinstance(content, bytes) else content):
             write_all(fd, block, path)
         fsync(fd, path)
 

@@ -26,8 +26,10 @@ _LONGEST_LINE = 1 << 20
 class LineFormat(Protocol):
     """How a record is one line (without its end)."""
 
-    head: str | None
-    """The first line of the file, if it has one that is no record."""
+    @property
+    def head(self) -> str | None:
+        """The first line of the file, if it has one that is no record."""
+        ...
 
     def write(self, record: Record) -> str: ...
 
@@ -147,9 +149,8 @@ def read_journal(path: Path, lines: LineFormat = JSON_LINES) -> Iterator[dict[st
 
 def _good_end(path: Path, lines: LineFormat) -> int:
     """Length of the longest good prefix, head included."""
-    end = len(lines.head.encode()) + 1 if lines.head is not None and _has_head(path, lines.head) else 0
-    for end, _ in _good_lines(path, lines):
-        pass
+    head = len(lines.head.encode()) + 1 if lines.head is not None and _has_head(path, lines.head) else 0
+    end = max((end for end, _ in _good_lines(path, lines)), default=head)
     lost = path.stat().st_size - end
     if lost > _LONGEST_LINE:
         warn(f"{path}: {lost} bytes after the last good line were cut off")

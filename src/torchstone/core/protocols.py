@@ -150,18 +150,18 @@ class Loss(Protocol):
     couples: ClassVar[bool]
     """True when a term depends on the other samples of the batch."""
 
-    def __call__(self, outputs: PyTree, target: PyTree) -> Tensor:
+    def __call__(self, outputs: PyTree, target: PyTree, /) -> Tensor:
         """One number a term: the target's leading shape, [N] or [N, T]."""
         ...
 
-    def weight(self, target: PyTree) -> Tensor:
+    def weight(self, target: PyTree, /) -> Tensor:
         """The weight of each term, of the same shape; 0 where ignored."""
         ...
 
 
 @runtime_checkable
 class Penalty(Protocol):
-    def __call__(self, model: nn.Module) -> Tensor: ...
+    def __call__(self, model: nn.Module, /) -> Tensor: ...
 
 
 @runtime_checkable
@@ -285,5 +285,8 @@ class Tracker(Protocol):
         """A resumed run goes on after `step`: forget what came later."""
         ...
 
-    def close(self) -> None: ...
+    def sync(self) -> None:
+        """A checkpoint is about to be made: what was written so far is on the disk when this returns."""
+        ...
 
+    def close(self) -> None: ...

@@ -141,7 +141,9 @@ def _read_blocks(fd: int, size: int, into: memoryview | None) -> Iterator[memory
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    if tensor.numel() == 0:  # whose strides may be anything, which a view of another type refuses
+        return memoryview(b"")
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _layout(entries: Entries) -> list[str]:

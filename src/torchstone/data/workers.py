@@ -144,7 +144,7 @@ class _Worker:
 
     def _where(self, index: int | None = None) -> str:
         """The worker and a sample of it: the one it is at, if none is given."""
-        index = self.progress[1] if index is None else index
+        index = int(self.progress[1]) if index is None else index
         return f"{f'sample {index}' if index >= 0 else 'the first sample'} (loader worker {self.number}, pid {self.process.pid})"
 
     def kill(self) -> None:

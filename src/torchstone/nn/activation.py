@@ -1,6 +1,6 @@
 """Activation functions by name.
 
-`squared_relu` is So et al., "Primer", 2021, https://arxiv.org/abs/2109.08668: relu(x)^2, which learns language faster than GELU at no cost.
+`squared_relu` is So et al., "Primer", 2021, https://arxiv.org/abs/2109.08668: relu(x)^2, which learns language in fewer steps than GELU.
 `gelu_tanh` is GPT-2's approximation, there to speak its weights: on a CPU it costs twice the exact `gelu`.
 """
 

@@ -1,8 +1,8 @@
 """Adam with decoupled weight decay.
 
 Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, https://arxiv.org/abs/1412.6980, algorithm 1; Loshchilov and
-Hutter, "Decoupled Weight Decay Regularization", 2019, https://arxiv.org/abs/1711.05101, algorithm 2, where a step takes away lr * weight_decay as
-in torch.
+Hutter, "Decoupled Weight Decay Regularization", 2019, https://arxiv.org/abs/1711.05101, algorithm 2; as in torch a step takes away
+lr * weight_decay.
 Shapes: P scalars of all parameters.
 """
 

@@ -36,7 +36,6 @@ class EMA:
         """Share of the newest weights in the average after update number `updates`, counted from 1."""
         return 1.0 if self.decay == 0 or updates <= 1 else (1 - self.decay) / -expm1(updates * log(self.decay))
 
-    @torch.no_grad()
     def __call__(self, average: FlatParameters, parameters: FlatParameters, updates: int, *, skip: Tensor | None = None) -> None:
         weight = self.weight(updates)
         _move(average.data, parameters.data, weight, skip)
@@ -54,7 +53,8 @@ EMA.neutral = EMA(decay=0.0)
 
 
 def _move(average: Tensor, new: Tensor, weight: float, skip: Tensor | None) -> None:
-    new = new.to(average.dtype)
+    if new.dtype != average.dtype:
+        new = new.to(average.dtype)
     if skip is None:
         average.lerp_(new, weight)
     else:  # not a weight of 0: a skipped forward may have left NaN in a batch norm, and 0 * NaN is NaN

@@ -13,9 +13,9 @@ Layout of `data` (and of `grad`, and of every optimizer memory made like it):
 - A tied parameter is there once, under its first name; a frozen one stays where it is.
 - Persistent floating buffers (batch-norm statistics) lie in `buffers` in the same way, in the order of the model.
 
-What keeps the views: backward, `load_state_dict`, DDP (with gradient_as_bucket_view=False), torch.compile. What breaks them: moving or casting
-the model afterwards, `load_state_dict(assign=True)`, and for the gradients `backward(create_graph=True)` and `module.zero_grad()`; the next
-`FlatParameters.zero_grad` puts the gradients right again. `check` tells.
+What keeps the views: backward, `load_state_dict`, DDP (with gradient_as_bucket_view=False), torch.compile. What breaks them: moving or
+casting the model afterwards, `load_state_dict(assign=True)`, and for the gradients `backward(create_graph=True)` and `module.zero_grad()`;
+the next `FlatParameters.zero_grad` puts the gradients right again. `check` tells.
 
 Shapes: P scalars of all parameters with padding, B of all buffers; K matrices of m rows and n columns.
 """
@@ -233,7 +233,8 @@ class FlatParameters:
         """AssertionError naming a parameter that no longer lies in the buffers. For tests; costs a Python loop."""
         for i, (name, slot) in enumerate(self._slots.items()):
             p = self._parameters[i]
-            assert p.data_ptr() == slot.view(self.data).data_ptr() and p.dtype == self.data.dtype, f"{name} left the flat data"
+            assert p.dtype == self.data.dtype, f"{name} left the flat data: it was cast"
+            assert p.data_ptr() == slot.view(self.data).data_ptr(), f"{name} left the flat data"
             assert not self._grads or p.grad is self._grads[i], f"the gradient of {name} left the flat gradient"
 
     # --- copies ------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class SAM:
         if self.rho == 0:
             return loss
         with torch.no_grad():
-            weights = [p for p in model.parameters() if p.grad is not None]
+            weights: list[Tensor] = [p for p in model.parameters() if p.grad is not None]
             grads = [p.grad for p in weights if p.grad is not None]
             norm = nn.utils.get_total_norm(grads)
             if norm.device.type == "cpu" and not isfinite(norm.item()):  # elsewhere the second pass finds it too, and nobody waits

@@ -2,7 +2,7 @@
 
 torch keeps these kernels private (`torch._fused_adamw_`, `torch._fused_sgd_`), so this file is the only one that names them; where they are
 missing, the public functional form does the same in several passes. `found_inf` (0-d float32; 1.0 = change nothing) is read inside the
-kernel, on the device; the fallback has to wait for it.
+kernel, on the device; the fallback has to wait for it. Flat buffers are no autograd leaves: nothing here needs `no_grad` (3 us a call).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ def has_fused(tensor: Tensor) -> bool:
     return _FUSED and tensor.device.type in _FUSED_DEVICES
 
 
-@torch.no_grad()
 def adamw_(
     data: Sequence[Tensor],
     grad: Sequence[Tensor],
@@ -54,7 +53,6 @@ def adamw_(
         adamw(*lists[:5], before, amsgrad=False, beta1=beta1, beta2=beta2, lr=lr, weight_decay=weight_decay, eps=eps, maximize=False)
 
 
-@torch.no_grad()
 def sgd_(
     data: Sequence[Tensor],
     grad: Sequence[Tensor],
@@ -67,7 +65,9 @@ def sgd_(
     found_inf: Tensor | None = None,
 ) -> None:
     """One SGD update in place, decay added to the gradient. `momentum_buffer` starts at 0 and is empty where momentum is 0."""
-    if has_fused(data[0]):
+    # torch 2.13 computes the weights of half precision on the CPU and forgets to store them: torch.optim.SGD(fused=True) stands still too.
+    forgets = data[0].device.type == "cpu" and data[0].element_size() < 4
+    if has_fused(data[0]) and not forgets:
         torch._fused_sgd_(
             list(data),
             list(grad),

@@ -68,7 +68,6 @@ class Muon:
     def init(self, parameters: FlatParameters) -> Memory:
         return adam_memory(parameters)
 
-    @torch.no_grad()
     def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
         step = memory["step"].add_(1)
         for stack in parameters.stacks:

@@ -1,6 +1,6 @@
 """Handwritten digits: 1,797 real pictures of 8x8 pixels that come with scikit-learn."""
 
-from torchstone.data import Digits, Normalize, PaddedCrop
+from torchstone.data import Digits, Normalize
 from torchstone.experiment import Experiment
 from torchstone.losses import CrossEntropy
 from torchstone.models import ConvNetConfig, MLPConfig
@@ -17,7 +17,7 @@ def digits() -> Experiment:
         task=Classify(),
         model=ConvNetConfig(),
         method=Method(
-            batch_transforms=(Normalize(), PaddedCrop(padding=1)),
+            batch_transforms=(Normalize(),),
             loss=CrossEntropy(smoothing=0.1),
             gradient_transforms=(ClipByNorm(max_norm=1.0),),
             groups=NoDecay(),
@@ -25,7 +25,7 @@ def digits() -> Experiment:
             schedules=(WarmupCosine(path="optimizer.lr", warmup=0.1),),
             averaging=EMA(decay=0.99),
         ),
-        run=Run(epochs=20, batch_size=64),
+        run=Run(epochs=12, batch_size=64),
     )
 
 

@@ -17,7 +17,7 @@ def gpt_bytes() -> Experiment:
     return Experiment(
         data=StdlibText(context=256),
         task=Language(),
-        model=GPTConfig(depth=4, dim=256, num_heads=4, positions="rotary"),
+        model=GPTConfig(depth=4, dim=256, num_heads=4, positions="rotary", activation="squared_relu", qk_norm=True),
         method=Method(
             gradient_transforms=(ClipByNorm(max_norm=1.0),),
             groups=NoDecay(),

@@ -1,10 +1,13 @@
 """From a resolved method to a training state at step 0."""
 
-import copy
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -27,17 +30,15 @@ def build_state(model: nn.Module, method: Method, run: Run, device: torch.device
         model = synchronize(model)
     model = model.to(device).train()
     groups = None if method.groups is None else method.groups(model)
-    average = None if method.averaging is None else copy.deepcopy(model)
     parameters = FlatParameters(model, groups)
-    average_parameters = None if average is None else FlatParameters(average, groups)
+    twin = None if method.averaging is None else parameters.twin()
     return TrainState(
         model=model,
         parameters=parameters,
         forward=callable_model(model, run, device),
         device=device,
         optimizer=method.optimizer.init(parameters),
-        average=average,
-        average_parameters=average_parameters,
+        average=twin,
         memory=seat_memory(model, method),
         scale=LossScale() if run.precision == "fp16" else None,
         guard=Guard(device),
@@ -51,7 +52,7 @@ def callable_model(model: nn.Module, run: Run, device: torch.device):
     forward = torch.compile(model) if run.compile else model
     if ranks.world() == 1:
         return forward
-    return DistributedDataParallel(forward, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False)
+    return DistributedDataParallel(forward, device_ids=[device.index] if device.type == "cuda" else None, forward_sync_buffers=False)
 
 
 def recompute_blocks(model: nn.Module) -> None:
@@ -59,20 +60,35 @@ def recompute_blocks(model: nn.Module) -> None:
 
     Raises ValueError for a model that has no such list.
     """
-    lists = [module.blocks for module in model.modules() if isinstance(getattr(module, "blocks", None), nn.ModuleList)]
+    lists = [blocks for name, blocks in model.named_modules() if name.split(".")[-1] == "blocks" and isinstance(blocks, nn.ModuleList)]
     if not lists:
         raise ValueError(f"run.activation_checkpointing: {type(model).__name__} has no list of blocks to recompute; set it to false")
-    for block in (block for blocks in lists for block in blocks):
-        block.forward = _recomputed(block.forward)
+    for block in chain.from_iterable(lists):
+        block.forward = _recomputed(block)
 
 
-def _recomputed(forward):
+def _recomputed(block: nn.Module):
+    forward = block.forward
+
     def wrapped(*inputs, **options):
         if not torch.is_grad_enabled():
             return forward(*inputs, **options)
-        return checkpoint(forward, *inputs, use_reentrant=False, **options)
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(block)), **options)
 
     return wrapped
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """The second forward normalizes by the batch as the first did, and leaves the running statistics to the first."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def streams(method: Method) -> tuple[str, ...]:

@@ -29,11 +29,20 @@ def save(state: TrainState, run: Path, *, keep: int, facts: dict[str, Any]) -> P
         files.remove_folder(folder)
     if not folder.exists():
         store.write_store(folder, state.tensors(), {**state.numbers(), **facts})
-    files.write_text(run / FOLDER / "last", folder.name + "\n")
-    if state.best is not None and state.best.step == state.step:
-        files.write_text(run / FOLDER / "best", folder.name + "\n")
-    _forget_old(run, keep)
+    settle(state, run, keep=keep)
     return folder
+
+
+def settle(state: TrainState, run: Path, *, keep: int) -> None:
+    """Makes `last` and `best` name the checkpoints they should, then deletes the old ones: what a kill may have left undone."""
+    here = {"last": f"step-{state.step}"} | ({"best": f"step-{state.best.step}"} if state.best is not None else {})
+    for pointer, name in here.items():
+        path = run / FOLDER / pointer
+        if (run / FOLDER / name).exists() and not (path.exists() and path.read_text().strip() == name):
+            files.write_text(path, name + "\n")
+    for folder in [folder for folder in by_age(run) if _step_of(folder) <= state.step][keep:]:
+        if folder.name not in here.values():
+            files.remove_folder(folder)
 
 
 def newest_good(run: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
@@ -64,9 +73,8 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], numbers: d
 
     Raises UserError when names or shapes are not those of this model and method.
     """
-    for name, module in (("model", state.model), ("average", state.average)):
-        if module is not None:
-            _copy_into(stored(module), tensors.get(name, {}), source / f"{name}.safetensors")
+    for name, module in state.modules().items():
+        _copy_into(stored(module), tensors.get(name, {}), source / f"{name}.safetensors")
     _copy_into(state.tensors()["optimizer"], tensors.get("optimizer", {}), source / "optimizer.safetensors")
     state.step, state.updates, state.skipped = numbers["step"], numbers["updates"], list(numbers["skipped"])
     state.history.loss = _number(numbers["loss"])
@@ -99,15 +107,6 @@ def _copy_into(targets: dict[str, Tensor], values: dict[str, Tensor], source: Pa
             if target.shape != values[name].shape:
                 raise UserError(f"{source}: {name} has shape {tuple(values[name].shape)}, the model's is {tuple(target.shape)}")
             target.copy_(values[name])
-
-
-def _forget_old(run: Path, keep: int) -> None:
-    """Deletes only once the pointers are durable; the newest `keep` and the best stay."""
-    best = run / FOLDER / "best"
-    kept = {best.read_text().strip()} if best.exists() else set()
-    for folder in by_age(run)[keep:]:
-        if folder.name not in kept:
-            files.remove_folder(folder)
 
 
 def _is_good(folder: Path) -> bool:

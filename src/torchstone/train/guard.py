@@ -29,20 +29,20 @@ class Guard:
         if self.device.type != "cpu":
             self.flag = torch.zeros((), device=self.device)
 
-    def may_update(self, step: int, loss: Tensor | float, norm: Tensor | float, weight: Tensor | float) -> bool:
+    def may_update(self, step: int, loss: Any, norm: Any, weight: Any) -> bool:
         """The verdict on `step`; `weight` is the sum of all term weights, 0 when there was nothing to learn from.
 
-        On an accelerator True may be wrong by one step; then `skip` stops the kernels.
+        The numbers are floats on the CPU, 0-d tensors elsewhere. On an accelerator True may be wrong by one step; then `skip` stops the kernels.
         """
         if self.flag is None:
             if not (math.isfinite(loss) and math.isfinite(norm)) and self.tripped_at is None:
                 self.tripped_at = step
             return self.tripped_at is None and weight != 0
         self.read()
-        finite = torch.isfinite(torch.as_tensor(loss)) & torch.isfinite(torch.as_tensor(norm))
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
         self.flag.copy_(torch.maximum(self.flag, (~finite).float()))
-        self.skip = torch.maximum(self.flag, (torch.as_tensor(weight) == 0).float())
-        self._send(step)
+        self.skip = torch.maximum(self.flag, (weight == 0).float())
+        self._send(step, self.flag)
         return self.tripped_at is None
 
     def read(self) -> None:
@@ -55,9 +55,9 @@ class Guard:
             self.tripped_at = step
         self._sent = None
 
-    def _send(self, step: int) -> None:
+    def _send(self, step: int, flag: Tensor) -> None:
         copy = torch.empty((), pin_memory=True)
-        copy.copy_(self.flag, non_blocking=True)
+        copy.copy_(flag, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
         self._sent = (step, copy, event)

@@ -60,7 +60,13 @@ class Job:
 
     @property
     def setting(self) -> Setting:
-        return Setting(seed=self.run.seed, total=self.total, streams=streams(self.method), precision=self.run.precision)
+        return Setting(
+            seed=self.run.seed,
+            total=self.total,
+            streams=streams(self.method),
+            precision=self.run.precision,
+            group=mixed_rows(self.method),
+        )
 
 
 def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Request) -> str:
@@ -90,6 +96,8 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
             ending = ending or why_end(job, state, report, request)
         state.seconds = perf_counter() - started
         state.ending = None if ending == "interrupted" else ending
+        for tracker in trackers:
+            tracker.sync()
         save(job, state)
         if ending:
             return _status(ending)
@@ -152,7 +160,7 @@ def score(job: Job, state: TrainState, split: Split) -> dict[str, Any]:
     return evaluate(
         state.evaluated,
         split,
-        loss=job.method.loss,
+        loss=job.method.objective,
         metrics=job.metrics,
         device=job.device,
         batch_size=job.run.evaluation_batch_size,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from torchstone import data, losses, optim, slim
 from torchstone.core import protocols, tree
@@ -40,6 +41,12 @@ class Method:
     stop: optim.Stop | protocols.Stop | None = None
     """When to stop before the end."""
 
+    @property
+    def objective(self) -> protocols.Loss:
+        """The loss of a resolved method: never none."""
+        assert self.loss is not None, "resolve the method first"
+        return self.loss
+
     def __post_init__(self) -> None:
         paths = [schedule.path for schedule in self.schedules]
         for path in paths:
@@ -47,9 +54,9 @@ class Method:
                 raise ValueError(f"Method.schedules: two schedules on {path}; a number follows one curve")
 
 
-def scheduled(method: Method, step: int, total: int, history: History) -> tuple[Method, dict[str, float]]:
+def scheduled(method: Method, step: int, total: int, history: History) -> tuple[Method, dict[str, Any]]:
     """The method with every scheduled number written in for this update, and those numbers by path (the rate always among them)."""
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for schedule in method.schedules:
         value = tree.get(method, schedule.path) * schedule(step, total, history)
         method = tree.put(method, schedule.path, value)
@@ -65,8 +72,6 @@ def couples(method: Method) -> bool:
 
 def mixed_rows(method: Method) -> int:
     """Consecutive rows that must stay in one micro-batch: the least common multiple of what the batch transforms mix."""
-    import math
-
     return math.lcm(1, *(getattr(transform, "group", 1) for transform in method.batch_transforms))
 
 

@@ -7,6 +7,7 @@ a share repeats the window's first group with weight 0. The last window of an ep
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.samples:
-            raise ValueError(f"run.batch_size is {self.batch_size}, but the training split has {self.samples} samples; at most that many fit in a batch")
+            raise ValueError(
+                f"run.batch_size is {self.batch_size}, but the training split has {self.samples} samples; at most that many fit in a batch"
+            )
         if self.microbatch_size is not None and (self.microbatch_size < self.group or self.microbatch_size % self.group):
             raise ValueError(
                 f"run.microbatch_size is {self.microbatch_size}, but rows are mixed in groups of {self.group}: use a multiple of {self.group}"
@@ -42,12 +45,12 @@ class Plan:
         """Shares of update `number` (from 0) of the epoch with this order: [rank][micro-batch]."""
         window = order[number * self.batch_size : (number + 1) * self.batch_size]
         groups = -(-len(window) // self.group)
-        most = max(1, (self.microbatch_size or len(window)) // self.group)
+        most = groups if self.microbatch_size is None else self.microbatch_size // self.group
         each = -(-(-(-groups // self.world)) // most)
         shares = self.world * each
         cuts = [min(len(window), self.group * (groups * i // shares)) for i in range(shares + 1)]
         cuts[-1] = len(window)
-        filled = [_share(window[a:b], window[: self.group]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        filled = [_share(window[a:b], window[: self.group]) for a, b in pairwise(cuts)]
         return [filled[rank * each : (rank + 1) * each] for rank in range(self.world)]
 
     def rows(self, order: np.ndarray, rank: int, start: int = 0) -> Iterator[list[Share]]:

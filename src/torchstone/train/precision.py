@@ -1,6 +1,6 @@
 """Number formats of a training: fp32, bf16 by autocast, fp16 by autocast with a loss scale.
 
-Loss scaling: Micikevicius et al., "Mixed Precision Training", 2018, https://arxiv.org/abs/1710.03740, section 3.2; dynamic as in section 3.2's last paragraph.
+Loss scaling: Micikevicius et al., "Mixed Precision Training", 2018, https://arxiv.org/abs/1710.03740, section 3.2 (dynamic).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +19,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 
 @dataclass(slots=True)
 class LossScale:
-    """The factor on an fp16 loss that keeps small gradients above zero. Halved by an overflow (that update is skipped), doubled after `patience` good updates."""
+    """The factor on an fp16 loss that keeps small gradients above zero.
+
+    Halved by an overflow (that update is skipped), doubled after `patience` good updates.
+    """
 
     scale: float = 2.0**16
     good: int = 0

@@ -55,10 +55,9 @@ def load_best(job: Job, state: TrainState) -> None:
     """Puts the best evaluation's weights into the state's modules: for scoring, after the last checkpoint is made."""
     tensors, _ = store.read_store(checkpoint.named(job.folder, "best"))
     with torch.no_grad():
-        for name, module in (("model", state.model), ("average", state.average)):
-            if module is not None:
-                for key, tensor in stored(module).items():
-                    tensor.copy_(tensors[name][key])
+        for name, module in state.modules().items():
+            for key, tensor in stored(module).items():
+                tensor.copy_(tensors[name][key])
 
 
 def peak_memory_mb(device: torch.device) -> float:

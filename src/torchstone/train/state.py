@@ -32,9 +32,8 @@ class TrainState:
     """View: the model as the step calls it (compiled, wrapped for ranks)."""
     device: torch.device
     optimizer: Memory
-    average: nn.Module | None = None
-    average_parameters: FlatParameters | None = None
-    """View: the average's parameters end to end."""
+    average: FlatParameters | None = None
+    """The averaged model (`average.module`), laid out like `parameters`."""
     memory: dict[str, Memory] = field(default_factory=dict)
     """What other seats remember, by the seat's path."""
     scale: LossScale | None = None
@@ -55,15 +54,18 @@ class TrainState:
     @property
     def evaluated(self) -> nn.Module:
         """The module that evaluations use."""
-        return self.model if self.average is None else self.average
+        return self.model if self.average is None else self.average.module
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What the files `model` and `average` hold."""
+        return {"model": self.model} | ({} if self.average is None else {"average": self.average.module})
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Every stored tensor: file -> name -> tensor (views, no copies). Flat memory is filed under the parameters' names."""
-        files = {"model": stored(self.model), "optimizer": _by_name(self.parameters, self.optimizer)}
+        files = {name: stored(module) for name, module in self.modules().items()}
+        files["optimizer"] = _by_name(self.parameters, self.optimizer)
         for path, memory in self.memory.items():
             files["optimizer"].update({f"{path}/{name}": tensor for name, tensor in memory.items()})
-        if self.average is not None:
-            files["average"] = stored(self.average)
         return files
 
     def numbers(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from time import perf_counter
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchstone.core import random, ranks
 from torchstone.core.protocols import Batch, StepReport
+from torchstone.nn.norm import set_valid_rows
 from torchstone.train.method import Method, scheduled
 from torchstone.train.precision import autocast
 from torchstone.train.state import TrainState
@@ -27,6 +29,8 @@ class Setting:
     streams: tuple[str, ...] = ()
     """The name of each batch transform's random stream."""
     precision: str = "fp32"
+    group: int = 1
+    """Rows of a share that only pads: one group, all of weight 0."""
 
 
 def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method, setting: Setting, epoch: int) -> StepReport:
@@ -38,21 +42,21 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
     for stream, transform in zip(setting.streams, method.batch_transforms, strict=True):
         key = random.key(setting.seed, stream, epoch)
         microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
-    weights = [term_weights(method.loss.weight(batch.target), batch.weight) for batch in microbatches]
-    total_weight = ranks.sum_(sum(weight.sum(dtype=torch.float64) for weight in weights))
+    weights = [term_weights(method.objective.weight(batch.target), batch.weight) for batch in microbatches]
+    total_weight = ranks.sum_(reduce(add, [weight.sum(dtype=torch.float64) for weight in weights]))
     divisor = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
 
     def closure() -> Tensor:
         state.parameters.zero_grad()
-        loss = 0.0
+        parts = []
         for number, (batch, weight) in enumerate(zip(microbatches, weights, strict=True)):
+            leave_out_padding(state, batch, setting)
             seed_model_noise(state.device, random.key(setting.seed, "model", state.step, number, ranks.rank()))
             with autocast(setting.precision, state.device), ranks_wait(state, until=number == len(weights) - 1):
-                terms = seat(state, "loss", method.loss)(state.forward(batch.inputs), batch.target)
-                part = torch.dot(terms.flatten(), weight.flatten().to(terms.dtype)) / divisor.to(terms.dtype)
-                backward(part, state, copies=ranks.world())  # gradients are averaged over ranks; the divisor is global already
-            loss = loss + part.detach()
-        loss = ranks.sum_(loss)
+                terms = seat(state, "loss", method.objective)(state.forward(batch.inputs), batch.target)
+                parts.append(torch.dot(terms.flatten(), weight.flatten().to(terms.dtype)) / divisor.to(terms.dtype))
+                backward(parts[-1], state, copies=ranks.world())  # gradients are averaged over ranks; the divisor is global already
+        loss = ranks.sum_(reduce(add, [part.detach() for part in parts]))
         for number, penalty in enumerate(method.penalties):
             term = seat(state, f"penalties.{number}", penalty)(state.model)
             backward(term, state)
@@ -65,11 +69,11 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
         loss, norm, total_weight = loss.item(), norm.item(), total_weight.item()
     if not overflowed(state, loss, norm) and state.guard.may_update(state.step, loss, norm, total_weight):
         for number, transform in enumerate(method.gradient_transforms):
-            numbers |= seat(state, f"gradient_transforms.{number}", transform)(state.parameters, norm)
+            numbers.update(seat(state, f"gradient_transforms.{number}", transform)(state.parameters, norm))
         method.optimizer.step(state.parameters, state.optimizer, found_inf=state.guard.skip)
         state.updates += 1
-        if method.averaging is not None:
-            method.averaging(state.average_parameters, state.parameters, state.updates, skip=state.guard.skip)
+        if method.averaging is not None and state.average is not None:
+            method.averaging(state.average, state.parameters, state.updates, skip=state.guard.skip)
     elif state.guard.tripped_at is None:
         state.skipped.append(state.step)
     state.step += 1
@@ -94,6 +98,13 @@ def seed_model_noise(device: torch.device, key: int) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(key)
     else:
         torch.default_generator.manual_seed(key)  # torch.manual_seed would walk every accelerator's queue: 50 us
+
+
+def leave_out_padding(state: TrainState, batch: Batch, setting: Setting) -> None:
+    """Under several ranks, rows that only pad a rank's share do not enter batch-norm statistics. A share is all padding or none."""
+    if ranks.world() > 1:
+        padding = len(batch.index) <= setting.group and not batch.weight.any()
+        set_valid_rows(state.model, 0 if padding else None)
 
 
 def ranks_wait(state: TrainState, *, until: bool):

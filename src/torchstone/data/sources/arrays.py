@@ -42,7 +42,7 @@ class Arrays:
     neutral: ClassVar[None] = None
     neutral_reason: ClassVar[str] = "there is no training without data"
 
-    path: FilePath
+    path: FilePath = ""
     """The .npz file."""
     classes: tuple[str, ...] = ()
     """Names of the classes 0, 1, ...; empty: the numbers up to the largest label."""
@@ -63,6 +63,8 @@ class Arrays:
             raise ValueError(f"Arrays.classes must differ from each other, got {', '.join(self.classes)}")
 
     def open(self) -> Splits:
+        if not self.path:
+            raise UserError("data.path must be given: the .npz file, as in data.path=pictures.npz")
         path = Path(self.path)
         arrays, present = read_arrays(path, NAMES)
         named = _named(path, arrays, present)
@@ -117,9 +119,7 @@ class Arrays:
                 raise UserError(f"{where}: has shape {list(y.shape)}; targets of a regression are [N] or [N, K]")
             with np.errstate(over="ignore"):
                 y = np.ascontiguousarray(y, dtype=np.float32)
-            _refuse_rows(
-                where, ~np.isfinite(y).reshape(len(y), -1).all(axis=1), "holds a NaN or an infinite number; drop or repair the row"
-            )
+            _refuse_rows(where, _not_finite(y), "holds a NaN or an infinite number; drop or repair the row")
             return torch.from_numpy(y)
         if y.ndim != 1:
             raise UserError(f"{where}: has shape {list(y.shape)}; labels are [N]")

@@ -52,8 +52,8 @@ class WindowSplit:
         return len(self.windows)
 
     def fetch(self, indices: np.ndarray) -> tuple[Int64[Tensor, "N T"], Int64[Tensor, "N T"]]:
-        window = self.windows.index_select(0, torch.from_numpy(indices)).long()
-        inputs, target = window[:, :-1].contiguous(), window[:, 1:].contiguous()
+        window = self.windows.index_select(0, torch.from_numpy(indices))
+        inputs, target = (part.to(torch.int64, memory_format=torch.contiguous_format) for part in (window[:, :-1], window[:, 1:]))
         if self.ragged is not None:
             last = torch.from_numpy(indices == len(self.windows) - 1)
             target[last, self.ragged - 1 :] = IGNORED
@@ -137,7 +137,7 @@ class PlainText:
     neutral: ClassVar[None] = None
     neutral_reason: ClassVar[str] = "there is no training without data"
 
-    path: FilePath
+    path: FilePath = ""
     """A text file, or a folder of them."""
     context: int = 256
     """Bytes that the model reads at once."""
@@ -148,6 +148,8 @@ class PlainText:
         _check_windows(self)
 
     def open(self) -> Splits:
+        if not self.path:
+            raise UserError("data.path must be given: a text file or a folder of them, as in data.path=book.txt")
         path = Path(self.path)
         try:
             if path.is_dir():

@@ -97,6 +97,9 @@ class ConsoleTracker:
     def rewind(self, step: int) -> None:
         """What was shown stays shown."""
 
+    def sync(self) -> None:
+        """Every line is out at once."""
+
     def close(self) -> None:
         if self._shown:
             self._write("\n")

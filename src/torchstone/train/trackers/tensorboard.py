@@ -62,6 +62,10 @@ class TensorBoardTracker:
         self.close()
         self._purge = step + 1
 
+    def sync(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()

@@ -1,0 +1,173 @@
+"""What `train --dry-run` says: the resolved tree, the data, what the model costs, and how long it would take. Writes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from torchstone import profile
+from torchstone.core import ranks, tree
+from torchstone.experiment import Experiment, Prepared, choose_device, prepare, threads_restored
+from torchstone.train.build import build_state
+from torchstone.train.evaluate import evaluate
+from torchstone.train.loop import Job, updates
+from torchstone.train.step import train_step
+
+TRIAL_SECONDS = 1.0
+MOST_TRIAL_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    facts: dict[str, Any]
+    text: str
+    """A TOML file of the experiment, with the facts as comments in front."""
+
+
+def dry_run(experiment: Experiment, edits: Sequence[str]) -> DryRun:
+    """Prepares the training, and tries a few steps on a copy that is thrown away.
+
+    Raises what the training itself would raise before its first step.
+    """
+    experiment = tree.edit(experiment, edits)
+    with ranks.joined(torch.device(choose_device(experiment.run.device))), threads_restored(), torch.random.fork_rng(devices=[]):
+        prepared = prepare(experiment)
+        run = prepared.experiment.run
+        if run.threads is not None:
+            torch.set_num_threads(run.threads)
+        facts = measured(prepared)
+    lines = [f"# {line}" for line in described(facts)]
+    toml = tree.to_toml(prepared.experiment)
+    return DryRun({"experiment": tree.encode(prepared.experiment), **facts}, "\n".join([*lines, "", toml]).rstrip("\n"))
+
+
+def measured(prepared: Prepared) -> dict[str, Any]:
+    """Facts of the data, counts of the model, and an estimate of time from a short trial."""
+    experiment = prepared.experiment
+    method, run = experiment.method, experiment.run
+    rows = min(run.microbatch_size or run.batch_size, -(-run.batch_size // ranks.world()))
+    sample = prepared.splits.train.fetch(np.zeros(1, dtype=np.int64))[0]
+    parameters = profile.parameters(prepared.model)
+    state = build_state(prepared.model, method, run, prepared.device)
+    moments = sum(tensor.ndim > 0 for tensor in state.optimizer.values())
+    averaging = method.averaging is not None
+    memory = profile.training_memory(prepared.model, sample, microbatch_size=rows, moments=moments, averaging=averaging)
+    task = experiment.task
+    job = Job(
+        method=method,
+        run=run,
+        splits=prepared.splits,
+        metrics=task.metrics(prepared.facts),
+        selection=task.selection,
+        device=prepared.device,
+        folder=Path(),
+        facts={},
+    )
+    step_seconds = trial(job, state)
+    evaluation_seconds = evaluation_trial(job, state)
+    evaluations = -(-job.total // job.evaluate_every)
+    sizes = dict(prepared.facts.sizes)
+    looks = evaluations * sizes["validation"] + sizes["test"]
+    return {
+        "data": {
+            "inputs": tree.encode(prepared.facts.inputs) | {"kind": tree.kind_of(prepared.facts.inputs)},
+            "classes": list(prepared.facts.classes),
+            "sizes": sizes,
+            "split": prepared.facts.split_rule,
+            "fingerprint": prepared.facts.fingerprint,
+        },
+        "parameters": parameters,
+        "macs": prepared.macs,
+        "memory": memory,
+        "steps": job.total,
+        "steps_per_epoch": job.plan.updates,
+        "evaluations": evaluations,
+        "seconds_per_step": step_seconds,
+        "estimated_seconds": job.total * step_seconds + looks * evaluation_seconds,
+    }
+
+
+def trial(job: Job, state: Any) -> float:
+    """Seconds a step: the median after the first, which is slower."""
+    seconds: list[float] = []
+    started = last = perf_counter()
+    for number, (epoch, microbatches) in enumerate(updates(job, 0)):
+        report = train_step(state, microbatches, job.method, job.setting, epoch)
+        float(report.loss)  # waits for an accelerator
+        now = perf_counter()
+        seconds, last = [*seconds, now - last], now
+        if ranks.any_of(now - started > TRIAL_SECONDS)[0] or number + 1 >= MOST_TRIAL_STEPS:
+            break
+    return float(np.median(seconds[1:] or seconds))
+
+
+class Head:
+    """The first samples of a split."""
+
+    def __init__(self, split: Any, count: int) -> None:
+        self.split, self.count = split, min(count, len(split))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fetch(self, indices: np.ndarray) -> Any:
+        return self.split.fetch(indices)
+
+
+def evaluation_trial(job: Job, state: Any) -> float:
+    """Seconds a sample of an evaluation, from one batch a rank."""
+    head = Head(job.splits.validation, job.run.evaluation_batch_size * ranks.world())
+    started = perf_counter()
+    evaluate(
+        state.evaluated,
+        head,
+        loss=job.method.loss,  # type: ignore[arg-type]
+        metrics=job.metrics,
+        device=job.device,
+        batch_size=job.run.evaluation_batch_size,
+        precision=job.run.precision,
+        sample_transforms=job.method.sample_transforms,
+        batch_transforms=job.method.batch_transforms,
+    )
+    return (perf_counter() - started) / len(head)
+
+
+def described(facts: dict[str, Any]) -> list[str]:
+    """The facts in words, a line each."""
+    data, memory, parameters = facts["data"], facts["memory"], facts["parameters"]
+    inputs = ", ".join(f"{name} {value}" for name, value in data["inputs"].items() if name != "kind")
+    sizes = ", ".join(f"{name} {count}" for name, count in data["sizes"].items())
+    parts = ", ".join(f"{name} {megabytes(count)}" for name, count in memory.items() if name != "total")
+    macs = "not counted" if facts["macs"] is None else f"{facts['macs']:,} a sample and forward pass"
+    lines = [
+        f"data        {data['inputs']['kind'].removesuffix('_shape')} ({inputs}); {sizes}",
+        f"split       {data['split']}",
+    ]
+    if data["classes"]:
+        shown = ", ".join(data["classes"][:10]) + (", …" if len(data["classes"]) > 10 else "")
+        lines.append(f"classes     {len(data['classes'])}: {shown}")
+    return [
+        " ".join(line.splitlines())
+        for line in [
+            *lines,
+            f"parameters  {parameters['total']:,} ({parameters['trainable']:,} trained)",
+            f"macs        {macs}",
+            f"memory      {megabytes(memory['total'])} for a step ({parts}); an estimate",
+            f"steps       {facts['steps']} ({facts['steps_per_epoch']} an epoch), {facts['evaluations']} evaluations",
+            f"time        about {duration(facts['estimated_seconds'])}, {facts['seconds_per_step'] * 1e3:.2f} ms a step in a short trial",
+        ]
+    ]
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
