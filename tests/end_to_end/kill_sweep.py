@@ -1,8 +1,9 @@
 """The kill sweep, as a program of its own: one parent imports torch and forks a child a run, so that a run costs tenths of a second.
 
-    python kill_sweep.py operations [START STEP]     SIGKILL before every STEP-th file operation from START, each resumed to the end
-    python kill_sweep.py instants COUNT SEED         SIGKILL at COUNT random instants (over and over, until each run ends)
+    python kill_sweep.py JOB operations START STEP     SIGKILL before every STEP-th file operation from START, each resumed to the end
+    python kill_sweep.py JOB instants COUNT SEED       SIGKILL at COUNT random instants (over and over, until each run ends)
 
+JOB: digits (a ConvNet with batch norm, dropout, mixup and an average) or gpt (a byte-level GPT with Muon and dropout).
 Prints one JSON document: runs made, kills, and the runs whose end differs from the uninterrupted one.
 """
 
@@ -26,7 +27,7 @@ import torchstone
 from torchstone import experiment
 from torchstone.core import fault
 
-EDITS = (
+DIGITS = (
     "model=conv_net",
     "model.widths=[4,8]",
     "model.dropout=0.1",
@@ -39,11 +40,33 @@ EDITS = (
     "run.threads=1",
     "trackers=[jsonl,csv]",
 )
+GPT = (
+    "model.depth=1",
+    "model.dim=32",
+    "model.num_heads=2",
+    "model.dropout=0.1",
+    "averaging=ema",
+    "run.steps=12",
+    "run.batch_size=8",
+    "run.microbatch_size=4",
+    "run.evaluate_every=4",
+    "run.threads=1",
+    "trackers=[jsonl,csv]",
+)
+
+
+def job(name: str, base: Path) -> tuple[torchstone.Experiment, tuple[str, ...]]:
+    """The recipe and its edits."""
+    if name == "digits":
+        return torchstone.recipes.digits_mini(), DIGITS
+    text = base / "text.txt"
+    text.write_text("".join(f"{n} bottles of beer on the wall, {n} bottles of beer\n" for n in range(99, 0, -1)))
+    return torchstone.recipes.gpt_bytes(), (f"data={{kind='plain_text', path='{text}', context=32}}", *GPT)
 
 
 def train(out: Path) -> None:
     """Trains in `out`, or goes on there."""
-    torchstone.train(torchstone.recipes.digits_mini(), *EDITS, out=out, resume=True)
+    torchstone.train(recipe, *edits, out=out, resume=True)
 
 
 def child(work) -> int:
@@ -126,11 +149,9 @@ def instants(base: Path, count: int, seed: int) -> dict:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    experiment.prepare(torchstone.recipes.digits_mini(), *EDITS)
+    name, sweep, *numbers = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        numbers = [int(word) for word in sys.argv[2:]]
-        if sys.argv[1] == "operations":
-            result = operations(Path(folder), *(numbers or [1, 1]))
-        else:
-            result = instants(Path(folder), *numbers)
+        recipe, edits = job(name, Path(folder))
+        experiment.prepare(recipe, *edits)
+        result = {"operations": operations, "instants": instants}[sweep](Path(folder), *map(int, numbers))
     print(json.dumps(result))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from laws import cases
-from laws.cases import STILL, all_tensors, begin, parts_of, ready
 from torch import Tensor
 
+from laws import cases
+from laws.cases import STILL, all_tensors, begin, parts_of, ready
 from torchstone.core.protocols import Batch, TokenShape
 from torchstone.data.splits import TensorSplit
 from torchstone.losses import L2, MSE, CrossEntropy, Focal
@@ -36,7 +36,10 @@ LOSSES = [loss for part in parts_of("loss") for loss in SETTINGS.get(part.kind) 
 
 MODELS: dict[str, tuple[Any, ...]] = {
     "mlp": (MLPConfig(hidden=(9,)),),
-    "gpt": (GPTConfig(depth=1, dim=16, num_heads=2, tie=True), GPTConfig(depth=1, dim=16, num_heads=2, positions="learned", norm="rms", bias=True)),
+    "gpt": (
+        GPTConfig(depth=1, dim=16, num_heads=2, tie=True),
+        GPTConfig(depth=1, dim=16, num_heads=2, positions="learned", norm="rms", bias=True),
+    ),
 }
 NORMED = {"conv_net"}
 """Models with batch norm: no claim is made for them (see regressions/test_peers.py, case 14)."""
@@ -94,7 +97,9 @@ def test_every_model_is_tried_or_has_batch_norm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("form", ["int", "probabilities", "ignored"])
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("model", [each for row in MODELS.values() for each in row], ids=lambda m: f"{type(m).__name__}-{getattr(m, 'positions', '')}")
+@pytest.mark.parametrize(
+    "model", [each for row in MODELS.values() for each in row], ids=lambda m: f"{type(m).__name__}-{getattr(m, 'positions', '')}"
+)
 def test_cut_is_whole(model: Any, loss: Any, form: str, dtype: torch.dtype, tmp_path: Path) -> None:
     method = replace(STILL, loss=loss)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from laws import cases
 from laws.cases import METHOD_PARTS, PARTS, Part, differing, emptied, put_in, trained, weights
-
 from torchstone.losses import L2
 from torchstone.optim import ClipByNorm
 
@@ -41,7 +41,9 @@ def test_neutral_is_absent(part: Part, microbatch_size: int | None, tmp_path: Pa
         assert differing(there.tensors()["average"], absent.tensors()["average"]) == []
 
 
-MOVES = [part for part in METHOD_PARTS if part.seat not in ("sampler", "averaging", "stop") and part.kind not in ("backprop", "cross_entropy")]
+MOVES = [
+    part for part in METHOD_PARTS if part.seat not in ("sampler", "averaging", "stop") and part.kind not in ("backprop", "cross_entropy")
+]
 STRONG = {"clip_by_norm": ClipByNorm(max_norm=1e-3), "l2": L2(strength=1.0)}
 
 

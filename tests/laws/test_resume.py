@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from laws import cases
 from laws.cases import METHOD_PARTS, NOISY, Part, all_tensors, put_in, ready, run_whole, steady
-
 from torchstone import data, losses, optim
 from torchstone.data import AddNoise, Flip, Mixup, Normalize, PaddedCrop
 from torchstone.experiment import Prepared

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import tomli_w
-from laws import cases
-from laws.cases import PARTS, SEATS, Part, put_in
 
 import torchstone
+from laws import cases
+from laws.cases import PARTS, SEATS, Part, put_in
 from torchstone import data, optim, recipes
 from torchstone.core import tree
 from torchstone.core.errors import UserError

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from laws import cases
-from laws.cases import METHOD_PARTS, NOISY, Part, begin, put_in, ready, snapshot
 from torch import Tensor
 
+from laws import cases
+from laws.cases import METHOD_PARTS, NOISY, Part, begin, put_in, ready, snapshot
 from torchstone.optim import EMA, ClipByNorm, Muon, NoDecay, WarmupCosine
 from torchstone.slim import DropPathRamp
 from torchstone.train import checkpoint
@@ -89,7 +89,17 @@ def test_all_kinds_of_memory_are_walked(precision: str, tmp_path: Path) -> None:
     )
     model = replace(cases.CONV, widths=(4,), blocks_per_stage=2)
     moved = one_state(lambda: ready(method, model, precision=precision), tmp_path)
-    expected = ["running_mean", "num_batches_tracked", "['exp_avg']", "['exp_avg_sq']", "['step']", ".average", ".updates", ".evaluations", ".best"]
+    expected = [
+        "running_mean",
+        "num_batches_tracked",
+        "['exp_avg']",
+        "['exp_avg_sq']",
+        "['step']",
+        ".average",
+        ".updates",
+        ".evaluations",
+        ".best",
+    ]
     if precision == "fp16":
         expected.append(".scale")
     for word in expected:

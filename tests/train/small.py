@@ -1,6 +1,8 @@
 """Trainings of a tenth of a second on the real digits, through the Python API, and what two of them must share to be the same."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ CONV = (
 )
 """A ConvNet with batch norm, dropout, mixup and an average: all that a resumed run could get wrong."""
 STEPS, EVERY = 15, 5
+
+COMMAND = (sys.executable, "-m", "torchstone")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(torchstone.__file__).parents[1])}
+"""The command line, in a process of its own (where no annotation is checked)."""
 
 
 def train(out: Path | None, *edits: str, base: tuple[str, ...] = MLP, resume: bool = False) -> Trained:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ import pytest
 
 from torchstone.core.errors import Interrupted
 from torchstone.train.signals import SIGNALS, listening
-from train.small import MLP, ending, train
+from train.small import COMMAND, ENVIRONMENT, MLP, ending, train
 
-LONG = ("run.epochs=600", "run.evaluate_every=1000", "run.keep=1")
-"""3,000 updates: a second or two, so that a signal lands in the middle."""
+LONG = ("run.epochs=300", "run.evaluate_every=1000", "run.keep=1")
+"""1,500 updates: a second or two, so that a signal lands in the middle."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +75,8 @@ def test_in_python_an_interruption_is_an_exception_after_a_checkpoint(tmp_path: 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_line_saves_says_how_to_go_on_and_does(number: int, code: int, tmp_path: Path) -> None:
     out = tmp_path / "a"
-    command = [sys.executable, "-m", "torchstone", "train", "digits-mini", *MLP, *LONG, "--out", str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "src"})
+    command = [*COMMAND, "train", "digits-mini", *MLP, *LONG, "--out", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     while not ((out / "log.jsonl").exists() and (out / "log.jsonl").stat().st_size > 300):
         assert running.poll() is None, running.communicate()
         time.sleep(0.005)
@@ -87,9 +86,9 @@ def test_the_command_line_saves_says_how_to_go_on_and_does(number: int, code: in
     assert stdout == ""
     assert stderr.count("\n") == 1 and "interrupted at step" in stderr and f"--out {out} --resume" in stderr
     saved = int((out / "checkpoints" / "last").read_text().removeprefix("step-"))
-    assert 0 < saved < 3000 and f"step {saved};" in stderr
+    assert 0 < saved < 1500 and f"step {saved};" in stderr
 
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": "src"})
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    subprocess.run([*command[:-1], str(tmp_path / "b")], check=True, capture_output=True, env=os.environ | {"PYTHONPATH": "src"})
+    subprocess.run([*command[:-1], str(tmp_path / "b")], check=True, capture_output=True, env=ENVIRONMENT)
     assert ending(out) == ending(tmp_path / "b")

@@ -11,6 +11,7 @@ import torch
 
 from torchstone import profile
 from torchstone.core import ranks, tree
+from torchstone.data.loader import Samples
 from torchstone.experiment import Experiment, Prepared, choose_device, prepare, threads_restored
 from torchstone.train.build import build_state
 from torchstone.train.evaluate import evaluate
@@ -50,7 +51,7 @@ def measured(prepared: Prepared) -> dict[str, Any]:
     experiment = prepared.experiment
     method, run = experiment.method, experiment.run
     rows = min(run.microbatch_size or run.batch_size, -(-run.batch_size // ranks.world()))
-    sample = prepared.splits.train.fetch(np.zeros(1, dtype=np.int64))[0]
+    sample = Samples(prepared.splits.train, method.sample_transforms, 0).whole(np.zeros(1, dtype=np.int64))[0]
     parameters = profile.parameters(prepared.model)
     state = build_state(prepared.model, method, run, prepared.device)
     moments = sum(tensor.ndim > 0 for tensor in state.optimizer.values())

@@ -84,8 +84,10 @@ def evaluated(run: Path, path: Path | None, device: str) -> dict[str, Any]:
 
 def own_test_split(run: Path, experiment: Any, predictor: "Predictor") -> "Split":
     """The test split of the run's own data; a warning if they are not what they were."""
+    from torchstone.experiment import reshaped
+
     splits = experiment.data.open()
-    require_same_inputs(f"{run}: its data", splits.facts.inputs, predictor)
+    require_same_inputs(f"{run}: its data", reshaped(splits.facts, experiment.method).inputs, predictor)
     if splits.facts.classes != predictor.artifact.facts.classes:
         now, then = len(splits.facts.classes), len(predictor.artifact.facts.classes)
         raise UserError(f"{run}: its data have other classes than the model: {now} now, {then} when it was trained")

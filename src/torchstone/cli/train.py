@@ -96,9 +96,7 @@ def option_edits(arguments: argparse.Namespace) -> list[str]:
 
     Raises UserError where an edit on the command line says the same.
     """
-    from torchstone.core.edits import parse
-
-    said = {parse(text).path: text for text in arguments.edits}
+    said = {text.split("=", 1)[0].strip(): text for text in arguments.edits}
     edits = []
     for name in ("seed", "device"):
         value = getattr(arguments, name)

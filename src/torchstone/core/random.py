@@ -33,6 +33,16 @@ def key(seed: int, *words: str | int) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 
+def derived(key: int, *numbers: int) -> int:
+    """A key (63 bits) for these numbers under `key`: cheaper than `key` where one is needed at every step (splitmix64 on Python's integers)."""
+    for number in numbers:
+        key = (key + (number + 1) * 0x9E3779B97F4A7C15) & _MASK
+        key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _MASK
+        key ^= key >> 31
+    return key >> 1
+
+
 def sample_keys(key: int, indices: Int[Tensor, " N"]) -> Int64[Tensor, " N"]:
     """A key for each sample from the key of a stream; different indices never share one. On the device of `indices`."""
     return _mix(indices.to(torch.int64) * _STRIDE_OF_SAMPLES + _signed(key))
@@ -85,6 +95,9 @@ def generator(key: int) -> np.random.Generator:
 def permutation(key: int, n: int) -> np.ndarray:
     """The numbers 0 .. n-1 (int64) in an order that depends on `key` alone."""
     return generator(key).permutation(n)
+
+
+_MASK = 2**64 - 1
 
 
 def _signed(value: int) -> int:

@@ -21,7 +21,7 @@ from torchstone.data import Resize
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is decoded; Pillow's other readers (some start programs) are never tried."""
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 80_000_000
 """A larger picture is refused by its header, before anything is decoded."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name of an 8-bit picture with that many channels."""
@@ -72,7 +72,8 @@ def open_pictures(paths: Sequence[Path], shape: ImageShape, *, any_size: bool = 
 def picture_size(path: Path) -> tuple[int, int]:
     """(width, height) as seen, read from the header."""
     with opened(path) as image:
-        turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        # The base class: PNG's own way to ask decodes the picture.
+        turned = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
         return (image.height, image.width) if turned else (image.width, image.height)
 
 

@@ -163,12 +163,9 @@ class Predictor:
 
 def build(artifact: Artifact, where: str) -> nn.Module:
     """The artifact's network; its first weights are drawn and thrown away, no global generator moves."""
-    shape = artifact.facts.inputs
-    for transform in artifact.preprocess.sample:
-        shape = transform.reshape(shape) if hasattr(transform, "reshape") else shape  # type: ignore[union-attr]
     with torch.random.fork_rng(devices=[]):
         try:
-            return artifact.model.build(shape, artifact.task.outputs(artifact.facts))
+            return artifact.model.build(artifact.facts.inputs, artifact.task.outputs(artifact.facts))
         except ValueError as error:
             raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
 

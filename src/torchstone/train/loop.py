@@ -62,6 +62,7 @@ class Job:
     def setting(self) -> Setting:
         return Setting(
             seed=self.run.seed,
+            noise=random.key(self.run.seed, "model"),
             total=self.total,
             streams=streams(self.method),
             precision=self.run.precision,

@@ -24,6 +24,8 @@ class Setting:
     """What every step needs and none changes."""
 
     seed: int
+    noise: int
+    """The key of the model's own random draws (dropout)."""
     total: int
     """Updates of the whole run: where schedules end."""
     streams: tuple[str, ...] = ()
@@ -43,31 +45,31 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
         key = random.key(setting.seed, stream, epoch)
         microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
     weights = [term_weights(method.objective.weight(batch.target), batch.weight) for batch in microbatches]
-    total_weight = ranks.sum_(reduce(add, [weight.sum(dtype=torch.float64) for weight in weights]))
-    divisor = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
+    total = on_host(ranks.sum_(reduce(add, [weight.sum(dtype=torch.float64) for weight in weights])))
+    shares = [weight / at_least_tiny(total) for weight in weights]
 
     def closure() -> Tensor:
         state.parameters.zero_grad()
         parts = []
-        for number, (batch, weight) in enumerate(zip(microbatches, weights, strict=True)):
+        for number, (batch, share) in enumerate(zip(microbatches, shares, strict=True)):
             leave_out_padding(state, batch, setting)
-            seed_model_noise(state.device, random.key(setting.seed, "model", state.step, number, ranks.rank()))
-            with autocast(setting.precision, state.device), ranks_wait(state, until=number == len(weights) - 1):
-                terms = seat(state, "loss", method.objective)(state.forward(batch.inputs), batch.target)
-                parts.append(torch.dot(terms.flatten(), weight.flatten().to(terms.dtype)) / divisor.to(terms.dtype))
-                backward(parts[-1], state, copies=ranks.world())  # gradients are averaged over ranks; the divisor is global already
-        loss = ranks.sum_(reduce(add, [part.detach() for part in parts]))
+            seed_model_noise(state.device, random.derived(setting.noise, state.step, number, ranks.rank()))
+            with ranks_wait(state, until=number == len(shares) - 1):
+                with autocast(setting.precision, state.device):
+                    terms = seat(state, "loss", method.objective)(state.forward(batch.inputs), batch.target)
+                share = share.to(terms.dtype)
+                parts.append(torch.dot(terms.detach().flatten(), share.flatten()))
+                backward(terms, state, share, copies=ranks.world())  # gradients are averaged over ranks; the divisor is global already
+        loss = ranks.sum_(reduce(add, parts))
         for number, penalty in enumerate(method.penalties):
             term = seat(state, f"penalties.{number}", penalty)(state.model)
-            backward(term, state)
+            backward(term, state, torch.ones_like(term))
             loss = loss + term.detach()
         return loss
 
     loss = seat(state, "gradient", method.gradient)(state.model, closure)
-    norm = unscaled_norm(state)
-    if state.device.type == "cpu":
-        loss, norm, total_weight = loss.item(), norm.item(), total_weight.item()
-    if not overflowed(state, loss, norm) and state.guard.may_update(state.step, loss, norm, total_weight):
+    loss, norm = on_host(loss), on_host(unscaled_norm(state))
+    if not overflowed(state, loss, norm) and state.guard.may_update(state.step, loss, norm, total):
         for number, transform in enumerate(method.gradient_transforms):
             numbers.update(seat(state, f"gradient_transforms.{number}", transform)(state.parameters, norm))
         method.optimizer.step(state.parameters, state.optimizer, found_inf=state.guard.skip)
@@ -77,13 +79,23 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
     elif state.guard.tripped_at is None:
         state.skipped.append(state.step)
     state.step += 1
-    samples = sum(len(batch.index) for batch in microbatches) * ranks.world()
+    samples = sum(batch.index.shape[0] for batch in microbatches) * ranks.world()
     return StepReport(state.step, loss, norm, numbers, samples, perf_counter() - started)
 
 
 def term_weights(weight: Tensor, rows: Tensor) -> Tensor:
     """The loss's weight of each term ([N] or [N, T ...]) times the row's own [N], 0 for padding."""
-    return weight * rows.reshape(rows.shape + (1,) * (weight.ndim - 1))
+    return weight * (rows if weight.ndim == 1 else rows.reshape(rows.shape + (1,) * (weight.ndim - 1)))
+
+
+def on_host(number: Tensor) -> float | Tensor:
+    """On the CPU reading a number at once costs less than computing on with it; an accelerator is never waited for."""
+    return number.item() if number.device.type == "cpu" else number
+
+
+def at_least_tiny(total: float | Tensor) -> float | Tensor:
+    """A divisor: where nothing counts, every weight is 0 and stays 0."""
+    return total.clamp(min=torch.finfo(torch.float32).tiny) if isinstance(total, Tensor) else total or 1.0
 
 
 def seat(state: TrainState, path: str, part):
@@ -112,10 +124,10 @@ def ranks_wait(state: TrainState, *, until: bool):
     return nullcontext() if until or not isinstance(state.forward, DistributedDataParallel) else state.forward.no_sync()
 
 
-def backward(term: Tensor, state: TrainState, copies: int = 1) -> None:
-    """Adds the term's gradient to the buffers, times the loss scale and the ranks that will be averaged."""
+def backward(terms: Tensor, state: TrainState, share: Tensor, copies: int = 1) -> None:
+    """Adds the gradient of sum(terms x share) to the buffers, times the loss scale and the ranks that will be averaged."""
     factor = copies * (state.scale.scale if state.scale else 1.0)
-    (term if factor == 1.0 else term * factor).backward()
+    terms.backward(share if factor == 1.0 else share * factor)
 
 
 def unscaled_norm(state: TrainState) -> Tensor:
