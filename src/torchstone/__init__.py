@@ -16,16 +16,17 @@ _FOUND_IN = {
     "Method": "torchstone.train.method",
     "Run": "torchstone.train.settings",
     "prepare": "torchstone.experiment",
-    "evaluate": "torchstone.experiment",
     "load": "torchstone.ship",
     "train_experiment": "torchstone.experiment",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "nn", "optim", "profile", "recipes", "ship", "slim", "tasks", "train")
 
-__all__ = ["__version__", *_FOUND_IN, *_PACKAGES]
+__all__ = ["__version__", "evaluate", *_FOUND_IN, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "evaluate":
+        return importlib.import_module("torchstone.cli.eval_").evaluated
     if name in _FOUND_IN:
         return getattr(importlib.import_module(_FOUND_IN[name]), name)
     if name in _PACKAGES:

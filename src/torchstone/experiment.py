@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from torchstone import data, models, profile, tasks
-from torchstone.core import files, protocols, random, ranks, tree
+from torchstone.core import files, layout, protocols, random, ranks, tree
 from torchstone.core.errors import Interrupted, UserError, WorkError, warn
 from torchstone.core.json_text import to_json
 from torchstone.core.lock import Lock
 from torchstone.core.protocols import Facts, Splits
+from torchstone.data.loader import Samples
 from torchstone.train import checkpoint, folder
 from torchstone.train.build import build_state
 from torchstone.train.environment import environment
@@ -96,7 +97,7 @@ def prepare(experiment: Experiment, *edits: str) -> Prepared:
     check(experiment.method)
     check_batches(experiment, len(splits.train))
     model = build_model(experiment, facts)
-    macs = profile.macs(model, splits.train.fetch(np.zeros(1, dtype=np.int64))[0])
+    macs = profile.macs(model, Samples(splits.train, experiment.method.sample_transforms, 0).whole(np.zeros(1, dtype=np.int64))[0])
     if experiment.run.threads is None:
         pays = 3 * macs * experiment.run.batch_size >= THREADS_PAY_FROM
         experiment = with_run(experiment, threads=available_cores() if pays else 1)
@@ -104,7 +105,8 @@ def prepare(experiment: Experiment, *edits: str) -> Prepared:
 
 
 def train_experiment(experiment: Experiment, *edits: str, out: str | Path | None = None, recipe: str = "", resume: bool = False) -> Trained:
-    """Trains in a new run folder: `out`, or one under runs/<recipe>/; with `resume`, goes on with the run in `out` (from 0 if it has no checkpoint).
+    """Trains in a new run folder: `out`, or one under runs/<recipe>/. With `resume`, goes on with the run in `out`, from 0 if it has
+    no checkpoint yet.
 
     Raises UserError before anything is written when the input is wrong, WorkError when the work fails (it diverged, the disk is full),
     Interrupted after a checkpoint when a signal asked for the end.
@@ -120,12 +122,10 @@ def train_experiment(experiment: Experiment, *edits: str, out: str | Path | None
         held = Lock(where) if ranks.is_main() else nullcontext()
         with held, listening() as request, torch.random.fork_rng(devices=[]):
             if going_on and over(where, prepared):
-                print(f"{where}: the run is finished already", file=sys.stderr)
-                return Trained(
-                    folder=where,
-                    status=folder.read_json(where / folder.METRICS)["status"],
-                    metrics=folder.read_json(where / folder.METRICS),
-                )
+                if ranks.is_main():
+                    print(f"{where}: the run is finished already", file=sys.stderr)
+                metrics = folder.read_json(where / layout.METRICS)
+                return Trained(folder=where, status=metrics["status"], metrics=metrics)
             return work(prepared, where, request)
 
 
@@ -146,7 +146,7 @@ def work(prepared: Prepared, where: Path, request: Request) -> Trained:
         facts=facts,
     )
     if ranks.is_main():
-        for place in (where, where / checkpoint.FOLDER):
+        for place in (where, where / layout.CHECKPOINTS):
             files.remove_partial(place)
         require_space(where, state)
     resume_state(state, job)
@@ -185,10 +185,9 @@ def resume_state(state: TrainState, job: Job) -> None:
     if found is None:
         return
     source, tensors, numbers = found
-    if numbers["fingerprint"] != job.facts["fingerprint"]:
-        raise UserError(
-            f"{source}: the data have changed since this checkpoint (fingerprint {numbers['fingerprint'][:12]}, now {job.facts['fingerprint'][:12]})"
-        )
+    then, now = numbers["fingerprint"][:12], job.facts["fingerprint"][:12]
+    if then != now:
+        raise UserError(f"{source}: the data have changed since this checkpoint (fingerprint {then}, now {now})")
     if changed := differences(numbers["exactness"], job.facts["exactness"]):
         warn(f"{job.folder}: resumed, but not bit-exactly: {'; '.join(changed)}")
     checkpoint.restore(state, tensors, numbers, source)
@@ -197,14 +196,15 @@ def resume_state(state: TrainState, job: Job) -> None:
     if state.ending == "done" and state.step < job.total:
         state.ending = None
         warn(
-            f"{job.folder}: resumed with more steps than before; the schedules now end at step {job.total}, so this is not the uninterrupted run"
+            f"{job.folder}: resumed with more steps than before; the schedules now end at step {job.total}, "
+            "so the result is not that of an uninterrupted run"
         )
 
 
 def require_same(where: Path, prepared: Prepared) -> Path:
     """Refuses to go on with a run whose tree differs from this one in more than the settings that may change."""
     folder.require_run(where)
-    stored = load_experiment(where / folder.EXPERIMENT)
+    stored = load_experiment(where / layout.EXPERIMENT)
     changed = [(path, old, new) for path, old, new in tree.diff(stored, prepared.experiment) if not path.startswith(Run.resumable)]
     if changed:
         listed = "; ".join(f"{path}: {old} there, {new} here" for path, old, new in changed[:4])
@@ -216,7 +216,7 @@ def over(where: Path, prepared: Prepared) -> bool:
     """Whether the run in `where` has come to its end and this experiment asks for no more steps."""
     if folder.finished(where) is None:
         return False
-    stored = load_experiment(where / folder.EXPERIMENT).run
+    stored = load_experiment(where / layout.EXPERIMENT).run
     return (stored.epochs, stored.steps) == (prepared.experiment.run.epochs, prepared.experiment.run.steps)
 
 
@@ -240,9 +240,9 @@ def contents(prepared: Prepared) -> dict[str, str]:
     """The files a run folder starts with."""
     experiment = prepared.experiment
     return {
-        folder.EXPERIMENT: tree.to_toml(experiment),
-        folder.ENVIRONMENT: to_json({**environment(), "data": prepared.facts.fingerprint}, indent=2) + "\n",
-        folder.ARTIFACT: to_json(artifact(prepared), indent=2) + "\n",
+        layout.EXPERIMENT: tree.to_toml(experiment),
+        layout.ENVIRONMENT: to_json({**environment(), "data": prepared.facts.fingerprint}, indent=2) + "\n",
+        layout.ARTIFACT: to_json(artifact(prepared), indent=2) + "\n",
     }
 
 
@@ -250,7 +250,7 @@ def artifact(prepared: Prepared) -> dict[str, Any]:
     """What eval, predict, export and serve build from, with the weights: no training part is needed to read it."""
     experiment = prepared.experiment
     return {
-        "version": folder.VERSION,
+        "version": layout.VERSION,
         "task": tree.encode(experiment.task) | {"kind": tree.kind_of(experiment.task)},
         "model": tree.encode(experiment.model) | {"kind": tree.kind_of(experiment.model)},
         "facts": tree.encode(prepared.facts),
@@ -259,6 +259,8 @@ def artifact(prepared: Prepared) -> dict[str, Any]:
             "batch": [tree.encode(t) | {"kind": tree.kind_of(t)} for t in experiment.method.batch_transforms if not t.train_only],
         },
         "precision": experiment.run.precision,
+        "batch_size": experiment.run.evaluation_batch_size,
+        "threads": experiment.run.threads,
         "weights": {"checkpoint": experiment.run.select, "file": "model" if experiment.method.averaging is None else "average"},
     }
 

@@ -93,7 +93,10 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a repeated key": ("manifest.json", lambda s: (s / "manifest.json").write_text('{"files": {}, "files": {}, "digest": ""}')),
     "an integer of a million digits": ("manifest.json", lambda s: (s / "manifest.json").write_text('{"version": ' + "9" * 10**6 + "}")),
     "another file's content": ("average.safetensors", lambda s: shutil.copy(s / "optimizer.safetensors", s / "average.safetensors")),
-    "a name that leaves": ("manifest.json", lambda s: forge(s, lambda d: d["files"].update({"../../../etc/passwd": d["files"].pop("average")}))),
+    "a name that leaves": (
+        "manifest.json",
+        lambda s: forge(s, lambda d: d["files"].update({"../../../etc/passwd": d["files"].pop("average")})),
+    ),
     "an absolute name": ("manifest.json", lambda s: forge(s, lambda d: d["files"].update({"/etc/passwd": d["files"].pop("average")}))),
     "a backslash": ("manifest.json", lambda s: forge(s, lambda d: d["files"].update({"a\\..\\b": d["files"].pop("average")}))),
     "a device of DOS": ("manifest.json", lambda s: forge(s, lambda d: d["files"].update({"CON": d["files"].pop("average")}))),

@@ -142,7 +142,16 @@ def test_pointers_that_are_no_files(kind: str, pointer: str, run: Path, tmp_path
 
 @pytest.mark.parametrize(
     "tail",
-    [b'{"step": 6, "lo', b"\0" * 5000, b'{"step": NaN}\n', b"[" * 100_000 + b"\n", b"{}\n" * 1000, b"x" * (3 << 20), b'{"step": "6"}\n', b"5\n"],
+    [
+        b'{"step": 6, "lo',
+        b"\0" * 5000,
+        b'{"step": NaN}\n',
+        b"[" * 100_000 + b"\n",
+        b"{}\n" * 1000,
+        b"x" * (3 << 20),
+        b'{"step": "6"}\n',
+        b"5\n",
+    ],
     ids=["torn", "zeros", "nan", "deep", "empty", "one long line", "text for a step", "a number"],
 )
 def test_a_log_with_garbage_at_its_end_is_cut_and_gone_on_with(tail: bytes, whole: Path, run: Path) -> None:
@@ -185,7 +194,9 @@ def test_a_lock_that_is_no_file_is_refused(kind: str, run: Path) -> None:
 METRICS = {
     **TEXTS,
     "NaN": b'{"status": "done", "final": {"accuracy": NaN}}',
-    "escapes everywhere": json.dumps({"status": ESCAPES, "final": {ESCAPES: 0.5}, "best": {"selected_by": ESCAPES}, "steps": ESCAPES}).encode(),
+    "escapes everywhere": json.dumps(
+        {"status": ESCAPES, "final": {ESCAPES: 0.5}, "best": {"selected_by": ESCAPES}, "steps": ESCAPES}
+    ).encode(),
     "a long status": json.dumps({"status": "x" * 10**6}).encode(),
     "lists": b'{"status": [], "final": [], "best": [], "steps": []}',
     "huge": b'{"status": "done", "steps": 1e999, "final": {"accuracy": 1e308}}',

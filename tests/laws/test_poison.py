@@ -57,10 +57,10 @@ def job_experiment(made: Any) -> Any:
     return prepare(made.experiment).experiment
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS if part.seat != "data"], ids=str)
+@pytest.mark.parametrize("part", [part for part in PARTS if part.seat in cases.SEATS or part.seat == "model"], ids=str)
 def test_a_step_moves_torch_alone(part: Part, tmp_path: Path) -> None:
     method = put_in(NOISY, part, part.make(tmp_path)) if part.seat in cases.SEATS else NOISY
-    job, state = begin(ready(method, cases.GPT if part.kind in ("gpt", "language", "bits_per_byte") else cases.CONV), tmp_path)
+    job, state = begin(ready(method, {"gpt": cases.GPT, "mlp": cases.MLP}.get(part.kind, cases.CONV)), tmp_path)
     for epoch, batches in updates(job, 0):
         with untouched("torch"):
             train_step(state, batches, job.method, job.setting, epoch)
@@ -136,7 +136,7 @@ def test_a_draw_is_seen() -> None:
 
 
 def test_no_source_file_names_a_global_generator() -> None:
-    """Python's `random` is imported nowhere; of `numpy.random` only what is seeded by its argument is used; torch's is seeded in the step."""
+    """Python's `random` is imported nowhere; of `numpy.random` only what is seeded by its argument is used; torch's by the step."""
     found = []
     root = Path(torchstone.__file__).parent
     for path in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Law: tree -> TOML -> tree and tree -> JSON -> tree are equal; what the tree cannot hold is refused by name; a part reads as a part should."""
+"""Law: tree -> TOML -> tree and tree -> JSON -> tree are equal; what it cannot hold is refused by name; a part reads as one."""
 
 import dataclasses
 import importlib

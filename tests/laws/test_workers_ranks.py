@@ -1,4 +1,4 @@
-"""Law: the number of loader workers changes no bit; two ranks train as one to 1e-5; the same checkpoint scores the same by one or two ranks."""
+"""Law: loader workers change no bit; two ranks train as one to 1e-5; one checkpoint scores the same by one or two ranks."""
 
 import json
 import math
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ READ = replace(
 def test_workers_change_nothing(microbatch_size: int | None, tmp_path: Path) -> None:
     ends = []
     for workers in (0, 2):
-        status, state = run_whole(lambda: ready(READ, workers=workers, microbatch_size=microbatch_size), tmp_path / str(workers))
+        status, state = run_whole(partial(ready, READ, workers=workers, microbatch_size=microbatch_size), tmp_path / str(workers))
         assert status == "done"
         ends.append((all_tensors(state), cases.steady(state)))
     assert differing(ends[0][0], ends[1][0]) == []

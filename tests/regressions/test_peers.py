@@ -44,6 +44,10 @@ def seen_by(job: Any, step: int = 0) -> list[list[int]]:
     return [[int(i) for batch in batches for i in batch.index] for _, batches in updates(job, step)]
 
 
+def flat(updates: list[list[int]]) -> list[int]:
+    return [index for update in updates for index in update]
+
+
 def bits_seen_by(job: Any, step: int = 0) -> list[bytes]:
     """The inputs of every update after sample and batch transforms."""
     made = []
@@ -83,13 +87,13 @@ def test_02_augmentation_after_a_resume_draws_the_same_numbers(workers: int, tmp
 
 def test_03_each_epoch_has_its_own_order(tmp_path: Path) -> None:
     job, _ = begin(ready(NOISY, epochs=4), tmp_path)
-    whole = [sum(seen_by(job)[3 * epoch : 3 * epoch + 3], []) for epoch in range(4)]
+    whole = [flat(seen_by(job)[3 * epoch : 3 * epoch + 3]) for epoch in range(4)]
     assert len({tuple(order) for order in whole}) == 4
     assert all(sorted(order) == list(range(22)) for order in whole)
     for epoch in range(4):
         assert whole[epoch] == data.Uniform()(job.splits.train, random.key(0, "sampler", epoch)).tolist()
     # Resumed in the middle of epoch 1, epoch 2 is epoch 2.
-    assert sum(seen_by(job, 4)[2:5], []) == whole[2]
+    assert flat(seen_by(job, 4)[2:5]) == whole[2]
 
 
 def test_04_what_is_built_before_a_restore_does_not_change_the_tail(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_09_the_divisor_counts_the_terms_of_all_ranks(tmp_path: Path, monkeypatc
             patch.setattr(
                 step.ranks,
                 "sum_",
-                lambda t, other=other: t + len(other.index) if t.dtype == torch.float64 and t.item() == len(mine.index) else t,
+                lambda t, mine=mine, other=other: t + len(other.index) if t.dtype == torch.float64 and t.item() == len(mine.index) else t,
             )
             train_step(state, [mine], job.method, job.setting, 0)
         total += state.parameters.grad
@@ -425,7 +429,7 @@ class Unmasked:
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), Unmasked()], ids=["cross_entropy", "unmasked"])
 def test_16_all_ignored_under_many_ranks_is_finite(loss: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each rank's part is multiplied by the number of ranks (and by the loss scale), which must not overflow over a divisor that stands for 0."""
+    """Each rank's part is multiplied by the number of ranks (and by the loss scale), which must not overflow over a 0."""
     from torchstone.train import step
 
     job, state = begin(ready(replace(NOISY, loss=loss), MLP), tmp_path)

@@ -82,9 +82,7 @@ def test_padding_is_one_group_of_the_same_window_with_weight_0(plan: Plan) -> No
 
 @given(plans(), st.integers(1, 4))
 def test_another_world_covers_the_same_rows(plan: Plan, world: int) -> None:
-    other = Plan(
-        samples=plan.samples, batch_size=plan.batch_size, microbatch_size=plan.microbatch_size, world=world, group=plan.group
-    )
+    other = Plan(samples=plan.samples, batch_size=plan.batch_size, microbatch_size=plan.microbatch_size, world=world, group=plan.group)
     order = order_of(plan)
     assert other.updates == plan.updates
     for number in range(plan.updates):

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchstone.train.precision import LossScale, autocast
+from torchstone.core.precision import autocast
+from torchstone.train.precision import LossScale
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 9))

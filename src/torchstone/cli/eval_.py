@@ -43,7 +43,7 @@ def scalars(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not isinstance(value, list | dict)}
 
 
-def evaluated(run: Path, path: Path | None, device: str) -> dict[str, Any]:
+def evaluated(run: str | Path, path: str | Path | None = None, device: str = "auto") -> dict[str, Any]:
     """The document of metrics.json with `final` measured anew, and what it was measured with.
 
     Raises UserError for what is no run, has no weights yet, or does not fit the data. Under `torchrun` every rank calls it.
@@ -56,6 +56,7 @@ def evaluated(run: Path, path: Path | None, device: str) -> dict[str, Any]:
     from torchstone.train import folder
     from torchstone.train.evaluate import evaluate
 
+    run, path = Path(run), None if path is None else Path(path)
     folder.require_run(run)
     experiment = load_experiment(run / folder.EXPERIMENT)
     with ranks.joined(torch.device(choose_device(device))), threads_restored():

@@ -1,5 +1,6 @@
 """What may go wrong, by who has to act: the user, the machine, or nobody. The command line maps each to an exit code."""
 
+import os
 import re
 import sys
 
@@ -41,8 +42,8 @@ class Interrupted(Exception):
 
 
 def warn(message: str) -> None:
-    """Prints `warning: message` to stderr, once per distinct message."""
-    if message in _warned:
+    """Prints `warning: message` to stderr, once per distinct message; of several ranks, the first one does."""
+    if message in _warned or os.environ.get("RANK", "0") != "0":
         return
     _warned.add(message)
     print(f"warning: {clean(message)}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ Alone (no `torchrun`, or one process) everything here is a no-op, so callers nev
 travels as JSON. Rendezvous and gloo have no authentication: on one machine they are kept on the loopback interface.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def start(device: torch.device, timeout: float = 600.0) -> torch.device:
 def stop() -> None:
     """Leaves the group; nothing when alone."""
     if dist.is_initialized():
+        gc.collect()  # a wrapped model in a reference cycle would keep the group's threads alive until the interpreter is gone
         dist.destroy_process_group()
 
 

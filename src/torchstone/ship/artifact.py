@@ -10,11 +10,10 @@ from torchstone import data, models, tasks
 from torchstone.core import files, store, tree
 from torchstone.core.errors import Damaged, UserError, warn
 from torchstone.core.json_text import from_json
+from torchstone.core.layout import ARTIFACT, CHECKPOINTS, VERSION
 from torchstone.core.protocols import Facts
 
-VERSION = 1
-"""The layout of a run folder that this code reads."""
-ARTIFACT, CHECKPOINTS, STEP = "artifact.json", "checkpoints", "step-"
+STEP = "step-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,6 @@ Shapes: N samples, C classes.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from torchstone.core import random
 from torchstone.core.errors import UserError
+from torchstone.core.precision import autocast
 from torchstone.core.protocols import Batch, ImageShape, InputShape, Split, TokenShape
 from torchstone.data.loader import Samples
 from torchstone.data.pytree import map_leaves
@@ -25,7 +25,6 @@ from torchstone.ship.artifact import Artifact, read_artifact, read_weights
 from torchstone.ship.pictures import open_pictures
 from torchstone.tasks import Language
 
-FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 ARRAY_FILES = (".npy", ".npz")
 
 
@@ -96,7 +95,7 @@ class Predictor:
         for name, value in (("count", count), ("temperature", temperature), ("top_k", top_k)):
             if not 0 <= value < float("inf"):
                 raise UserError(f"{name} must be >= 0, got {value}")
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad(), autocast(self.artifact.precision, self.device):
             key = random.key(seed, "continue")
             return task.continue_text(self.model, prompt, count=count, temperature=temperature, top_k=top_k, key=key)
 
@@ -152,13 +151,8 @@ class Predictor:
         """The model's outputs for one batch that is on the device already."""
         for transform in self.artifact.preprocess.batch:
             batch = transform(batch, torch.zeros_like(batch.index))
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad(), autocast(self.artifact.precision, self.device):
             return self.model(batch.inputs)
-
-    def autocast(self):
-        """The arithmetic of the run."""
-        dtype = FORMATS[self.artifact.precision]
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
 
 def build(artifact: Artifact, where: str) -> nn.Module:

@@ -1,6 +1,7 @@
 """Checkpoints of a run: what is stored, when old ones go, and which one a resumed run trusts.
 
-`checkpoints/step-<n>/` is a verified folder of tensors (`core.store`), written once under a new name. `last` and `best` are text files that name one.
+`checkpoints/step-<n>/` is a verified folder of tensors (`core.store`), written once under a new name; `last` and `best` are text files
+that name one.
 """
 
 from pathlib import Path
@@ -11,18 +12,18 @@ from torch import Tensor
 
 from torchstone.core import files, store
 from torchstone.core.errors import Damaged, UserError, warn
+from torchstone.core.layout import CHECKPOINTS as FOLDER
 from torchstone.core.protocols import Evaluation
 from torchstone.train.precision import LossScale
 from torchstone.train.state import Best, TrainState, stored
-
-FOLDER = "checkpoints"
 
 
 def save(state: TrainState, run: Path, *, keep: int, facts: dict[str, Any]) -> Path:
     """Stores all of the state as `step-<n>`, moves `last` (and `best`, if this step is the best), then deletes what is neither
     named nor among the `keep` newest. A good checkpoint of this step that is already there stays as it is.
 
-    `facts` (exactness key, data fingerprint, tree digest) go into state.json. Raises OSError when the disk refuses; every older checkpoint is then untouched.
+    `facts` (exactness key, data fingerprint) go into state.json. Raises OSError when the disk refuses; every older checkpoint is then
+    untouched.
     """
     folder = run / FOLDER / f"step-{state.step}"
     if folder.exists() and not _is_good(folder):

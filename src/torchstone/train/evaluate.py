@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from torchstone import data
 from torchstone.core import ranks
+from torchstone.core.precision import autocast
 from torchstone.core.protocols import BatchTransform, Loss, Metric, SampleTransform, Split
 from torchstone.train.plan import evaluation_rows
-from torchstone.train.precision import autocast
 from torchstone.train.step import term_weights
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from torchstone.core import files
 from torchstone.core.errors import UserError
-
-VERSION = 1
-EXPERIMENT, ENVIRONMENT, ARTIFACT, METRICS = "experiment.toml", "environment.json", "artifact.json", "metrics.json"
+from torchstone.core.layout import ARTIFACT, CHECKPOINTS, EXPERIMENT, METRICS, VERSION
 
 
 def create(out: Path | None, default: Path, contents: Mapping[str, str]) -> Path:
@@ -21,7 +19,7 @@ def create(out: Path | None, default: Path, contents: Mapping[str, str]) -> Path
     def fill(folder: Path) -> None:
         for name, text in contents.items():
             files.write_new(folder / name, text.encode())
-        files.make_folder(folder / "checkpoints")
+        files.make_folder(folder / CHECKPOINTS)
 
     if out is not None:
         if out.exists():

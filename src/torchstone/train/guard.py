@@ -32,7 +32,8 @@ class Guard:
     def may_update(self, step: int, loss: Any, norm: Any, weight: Any) -> bool:
         """The verdict on `step`; `weight` is the sum of all term weights, 0 when there was nothing to learn from.
 
-        The numbers are floats on the CPU, 0-d tensors elsewhere. On an accelerator True may be wrong by one step; then `skip` stops the kernels.
+        The numbers are floats on the CPU, 0-d tensors elsewhere. On an accelerator True may be late by one step; until then
+        `skip` stops the kernels.
         """
         if self.flag is None:
             if not (math.isfinite(loss) and math.isfinite(norm)) and self.tripped_at is None:

@@ -183,7 +183,8 @@ def save(job: Job, state: TrainState) -> None:
     problem = ranks.broadcast_object(problem)
     if problem:
         raise WorkError(
-            f"{job.folder}: the checkpoint of step {state.step} could not be written ({problem}); the one before it is whole, free some space and --resume"
+            f"{job.folder}: the checkpoint of step {state.step} could not be written ({problem}); the one before it is whole: "
+            "free some space and --resume"
         )
 
 

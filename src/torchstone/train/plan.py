@@ -1,8 +1,9 @@
 """The plan of an epoch: which samples each update, rank and micro-batch holds, known to every rank before the first step.
 
-A window of `batch_size` samples of the global order is one update. It is cut at multiples of `group` rows (rows that a transform mixes stay together)
-into as many near-equal shares as ranks x micro-batches. Every rank gets the same number of micro-batches; where there are fewer groups than shares,
-a share repeats the window's first group with weight 0. The last window of an epoch may be short: it is an update like the others.
+A window of `batch_size` samples of the global order is one update. It is cut at multiples of `group` rows (rows that a transform mixes
+stay together) into as many near-equal shares as ranks x micro-batches. Every rank gets the same number of micro-batches; where there are
+fewer groups than shares, a share repeats the window's first group with weight 0. The last window of an epoch may be short: it is an
+update like the others.
 """
 
 from collections.abc import Iterator
@@ -32,9 +33,7 @@ class Plan:
                 f"run.batch_size is {self.batch_size}, but the training split has {self.samples} samples; at most that many fit in a batch"
             )
         if self.microbatch_size is not None and (self.microbatch_size < self.group or self.microbatch_size % self.group):
-            raise ValueError(
-                f"run.microbatch_size is {self.microbatch_size}, but rows are mixed in groups of {self.group}: use a multiple of {self.group}"
-            )
+            raise ValueError(f"run.microbatch_size is {self.microbatch_size}, but rows are mixed in groups: use a multiple of {self.group}")
 
     @property
     def updates(self) -> int:

@@ -1,20 +1,9 @@
-"""Number formats of a training: fp32, bf16 by autocast, fp16 by autocast with a loss scale.
+"""The loss scale of an fp16 training.
 
-Loss scaling: Micikevicius et al., "Mixed Precision Training", 2018, https://arxiv.org/abs/1710.03740, section 3.2 (dynamic).
+Micikevicius et al., "Mixed Precision Training", 2018, https://arxiv.org/abs/1710.03740, section 3.2 (dynamic).
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-
-import torch
-
-FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """The context a forward pass runs in."""
-    dtype = FORMATS[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ import torch
 
 from torchstone.core import files, ranks, store
 from torchstone.core.json_text import to_json
+from torchstone.core.layout import METRICS
 from torchstone.train import checkpoint
-from torchstone.train.folder import METRICS
 from torchstone.train.loop import Job, score
 from torchstone.train.state import TrainState, stored
 

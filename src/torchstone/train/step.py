@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from torchstone.core import random, ranks
+from torchstone.core.precision import autocast
 from torchstone.core.protocols import Batch, StepReport
 from torchstone.nn.norm import set_valid_rows
 from torchstone.train.method import Method, scheduled
-from torchstone.train.precision import autocast
 from torchstone.train.state import TrainState
 
 
