@@ -18,7 +18,7 @@ from torchstone.cli.main import main
 MEMORY = 2 << 30
 """Address space beyond what the child starts with."""
 LARGEST_FILE = 1 << 22
-SECONDS = 20
+SECONDS = 10
 MOST_GROWTH = 300 << 20
 """Resident bytes that a refusal may take: a manifest at its limit of 64 MB, parsed."""
 

@@ -111,7 +111,9 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "thousand t" in name or "million t" in name else name for name in DAMAGE]
+)
 def test_a_damaged_checkpoint_is_refused(name: str, run: Path) -> None:
     file, damage = DAMAGE[name]
     damage(run / "checkpoints" / "step-5")
