@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchstone import data, models, profile, tasks
 from torchstone.core import files, layout, protocols, random, ranks, tree
@@ -24,7 +25,7 @@ from torchstone.core.lock import Lock
 from torchstone.core.protocols import Facts, Splits
 from torchstone.data.loader import Samples
 from torchstone.train import checkpoint, folder
-from torchstone.train.build import build_state
+from torchstone.train.build import blocks_of, build_state
 from torchstone.train.environment import environment
 from torchstone.train.exactness import differences, exactness_key
 from torchstone.train.loop import Job, fit
@@ -65,8 +66,8 @@ class Prepared:
     model: nn.Module
     """Freshly initialized from the run's seed, on the CPU."""
     device: torch.device
-    macs: int | None
-    """Multiply-accumulates of one sample's forward pass; None where they cannot be counted."""
+    macs: int
+    """Multiply-accumulates of one sample's forward pass."""
 
     @property
     def facts(self) -> Facts:
@@ -97,6 +98,7 @@ def prepare(experiment: Experiment, *edits: str) -> Prepared:
     check(experiment.method)
     check_batches(experiment, len(splits.train))
     model = build_model(experiment, facts)
+    check_model(model, experiment.run)
     macs = profile.macs(model, Samples(splits.train, experiment.method.sample_transforms, 0).whole(np.zeros(1, dtype=np.int64))[0])
     if experiment.run.threads is None:
         pays = 3 * macs * experiment.run.batch_size >= THREADS_PAY_FROM
@@ -126,7 +128,10 @@ def train_experiment(experiment: Experiment, *edits: str, out: str | Path | None
                     print(f"{where}: the run is finished already", file=sys.stderr)
                 metrics = folder.read_json(where / layout.METRICS)
                 return Trained(folder=where, status=metrics["status"], metrics=metrics)
-            return work(prepared, where, request)
+            try:
+                return work(prepared, where, request)
+            except OSError as error:
+                raise WorkError(f"{where}: {error}; what was saved before is whole: mend it and --resume") from error
 
 
 def work(prepared: Prepared, where: Path, request: Request) -> Trained:
@@ -214,10 +219,10 @@ def require_same(where: Path, prepared: Prepared) -> Path:
 
 def over(where: Path, prepared: Prepared) -> bool:
     """Whether the run in `where` has come to its end and this experiment asks for no more steps."""
-    if folder.finished(where) is None:
-        return False
-    stored = load_experiment(where / layout.EXPERIMENT).run
-    return (stored.epochs, stored.steps) == (prepared.experiment.run.epochs, prepared.experiment.run.steps)
+    status = folder.finished(where)
+    run = prepared.experiment.run
+    total = run.total(-(-len(prepared.splits.train) // run.batch_size))
+    return status == "stopped" or (status == "done" and folder.read_json(where / layout.METRICS).get("steps", 0) >= total)
 
 
 def make_folder(out: Path | None, recipe: str, prepared: Prepared) -> Path:
@@ -338,12 +343,20 @@ def build_model(experiment: Experiment, facts: Facts) -> nn.Module:
 
     Raises UserError when the model does not take such data.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(random.key(experiment.run.seed, "init"))
-        try:
-            return experiment.model.build(facts.inputs, experiment.task.outputs(facts))
-        except ValueError as error:
-            raise UserError(f"model={tree.kind_of(experiment.model)}: {error}") from None
+    key = random.key(experiment.run.seed, "init")
+    return models.build(experiment.model, facts.inputs, experiment.task.outputs(facts), key)
+
+
+def check_model(model: nn.Module, run: Run) -> None:
+    """Raises UserError for what the model cannot do, warns of what will not mean what it seems to."""
+    if run.activation_checkpointing:
+        blocks_of(model)
+    share = -(-run.batch_size // ranks.world())
+    if (run.microbatch_size or share) < share and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        warn(
+            f"run.microbatch_size={run.microbatch_size} with batch norm: each micro-batch is normalized by itself, "
+            "so accumulation is not the same as one large batch here"
+        )
 
 
 def check_batches(experiment: Experiment, samples: int) -> None:

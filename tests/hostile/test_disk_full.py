@@ -24,7 +24,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 
 @pytest.mark.parametrize("kind", ["enospc", "eio"])
-@pytest.mark.parametrize("share", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.7, 0.99])
 def test_an_operation_that_fails(kind, share: float, reference: tuple[Path, int], tmp_path: Path) -> None:
     whole, count = reference
     out, number = tmp_path / "run", max(1, round(share * count))

@@ -222,7 +222,7 @@ def test_another_model_or_method_is_refused_by_name_or_shape(started: tuple[Job,
     deeper = begin(ready(NOISY, MLPConfig(hidden=(9, 9))), tmp_path)[1]
     assert "model.safetensors: not of this model and method (missing ['hidden.1." in refusal(deeper, tmp_path)
     wider = begin(ready(NOISY, MLPConfig(hidden=(10,))), tmp_path)[1]
-    assert "has shape (9, 64), the model's is (10, 64)" in refusal(wider, tmp_path)
+    assert "is float32 [9, 64], the model's is float32 [10, 64]" in refusal(wider, tmp_path)
     no_average = begin(ready(replace(NOISY, averaging=None), MLP), tmp_path)[1]
     other_optimizer = begin(ready(replace(NOISY, optimizer=SGD(momentum=0.9)), MLP), tmp_path)[1]
     assert "optimizer.safetensors: not of this model and method" in refusal(other_optimizer, tmp_path)

@@ -51,8 +51,8 @@ def test_the_rate_is_always_reported() -> None:
     [
         ("optimizer.lrr", "the method has no optimizer.lrr"),
         ("averaging.decay", "the method has no averaging.decay"),
-        ("optimizer", "not a number"),
-        ("optimizer.nesterov", "not a number"),
+        ("optimizer", "not a real number"),
+        ("optimizer.nesterov", "not a real number"),
         ("optimizer.__class__", "the method has no"),
     ],
 )

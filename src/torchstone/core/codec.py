@@ -18,6 +18,8 @@ NONE = "none"
 TEXT_LIMIT = 1_000_000
 """Characters of one text, and bytes of one document."""
 DEPTH_LIMIT = 64
+LIST_LIMIT = 1 << 15
+"""Elements of one list: room for the 21,843 class names of ImageNet-21k, not for a model that takes minutes to build."""
 _UNBOUNDED = {"inf": float("inf"), "-inf": float("-inf"), "nan": float("nan")}
 """JSON has no such numbers, so they are written as text there."""
 _PLAIN = bool | int | float | str | tuple | list | None
@@ -190,6 +192,8 @@ def check_depth(value: Any, where: str, depth: int = 0) -> None:
 
 def _elements(slot: Slot, values: Sequence[Any], where: str) -> list[tuple[Slot, Any]]:
     """Each element of a list beside what it may be."""
+    if len(values) > LIST_LIMIT:
+        raise UserError(f"{where} must have at most {LIST_LIMIT} elements, got {len(values)}")
     if slot.many is not None:
         return [(slot.many, value) for value in values]
     if slot.row is not None and len(slot.row) == len(values):

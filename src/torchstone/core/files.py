@@ -8,6 +8,7 @@ after a kill it stays behind until `remove_partial`.
 Errors are OSErrors with the path; a path that is taken is a UserError, what is no plain file is Damaged.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -28,6 +29,9 @@ _BLOCK = 1 << 20
 """Smaller pieces are gathered into blocks of this many bytes before they are written."""
 
 _LARGEST_WRITE = 1 << 26
+
+_NOT_PLAIN = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+"""What opening a link, a folder or a socket gives; other errors are the disk's or the user's rights."""
 
 
 # --- whole files -----------------------------------------------------------------------------------------------------
@@ -192,26 +196,49 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def open_descriptor(path: Path, flags: int) -> int:
+    """Never follows a link or waits for a pipe: what is no plain file is Damaged."""
     if flags & os.O_CREAT:
         fault.point("create", str(path))
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in _NOT_PLAIN:
+            raise
+        raise Damaged(f"{path}: not a plain file ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Damaged(f"{path}: not a plain file")
+    return fd
 
 
 def write_all(fd: int, data: Bytes, path: Path) -> None:
     """Writes all of `data`, however often the system takes only a part."""
     rest = memoryview(data)
-    while rest:
-        rest = rest[fault.write(fd, rest[:_LARGEST_WRITE], str(path)) :]
+    with _named(path):
+        while rest:
+            rest = rest[fault.write(fd, rest[:_LARGEST_WRITE], str(path)) :]
 
 
 def fsync(fd: int, path: Path) -> None:
     fault.point("fsync", str(path))
-    os.fsync(fd)
+    with _named(path):
+        os.fsync(fd)
 
 
 def truncate(fd: int, size: int, path: Path) -> None:
     fault.point("truncate", str(path), size)
-    os.ftruncate(fd, size)
+    with _named(path):
+        os.ftruncate(fd, size)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """The system's errors on a descriptor say no path."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _rename(path: Path, to: Path) -> None:
@@ -238,7 +265,8 @@ def fsync_folder(path: Path) -> None:
     fault.point("fsync_folder", str(path))
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with _named(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 

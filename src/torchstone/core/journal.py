@@ -86,7 +86,7 @@ JSON_LINES = JsonLines()
 class Journal:
     """A journal open for appending; its unfinished tail is cut off first.
 
-    Raises UserError if the file is something else (other columns, a link), OSError if the disk fails.
+    Raises UserError if the file is something else (other columns, a link, a pipe), OSError if the disk fails.
     """
 
     def __init__(self, path: Path, lines: LineFormat = JSON_LINES) -> None:

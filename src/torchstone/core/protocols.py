@@ -130,10 +130,10 @@ class SampleTransform(Protocol):
 
 @runtime_checkable
 class BatchTransform(Protocol):
+    """One that mixes rows has a `group` too: how many consecutive ones (2 for mixup and cutmix, 4 for mosaic)."""
+
     train_only: ClassVar[bool]
     """False for what prediction needs as well (normalization)."""
-    group: ClassVar[int]
-    """Rows that are mixed with each other: 1, or 2 for mixup and cutmix, 4 for mosaic."""
 
     def __call__(self, batch: Batch, keys: Int[Tensor, " N"]) -> Batch: ...
 

@@ -117,9 +117,9 @@ def orthogonalized(stack: Float[Tensor, "K m n"], steps: int = 5) -> Float[Tenso
 
 
 def _working_dtype(stack: Tensor) -> torch.dtype:
-    """bfloat16, which five rounds bear, where its product is the faster one: on accelerators, and on CPUs with AVX512-bf16 from 512 up."""
+    """bfloat16, which five rounds bear, where its product is the faster one: on accelerators, and on CPUs with AVX512-bf16 from 256 up."""
     if stack.dtype == torch.float64:
         return torch.float64
     if stack.device.type != "cpu":
         return torch.bfloat16
-    return torch.bfloat16 if min(stack.shape[1:]) >= 512 and torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if min(stack.shape[1:]) >= 256 and torch.cpu._is_avx512_bf16_supported() else torch.float32

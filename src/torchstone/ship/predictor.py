@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torchstone import models
 from torchstone.core import random
 from torchstone.core.errors import UserError
 from torchstone.core.precision import autocast
@@ -157,11 +158,10 @@ class Predictor:
 
 def build(artifact: Artifact, where: str) -> nn.Module:
     """The artifact's network; its first weights are drawn and thrown away, no global generator moves."""
-    with torch.random.fork_rng(devices=[]):
-        try:
-            return artifact.model.build(artifact.facts.inputs, artifact.task.outputs(artifact.facts))
-        except ValueError as error:
-            raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
+    try:
+        return models.build(artifact.model, artifact.facts.inputs, artifact.task.outputs(artifact.facts), key=0)
+    except UserError as error:
+        raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from torchstone.core import ranks, tree
+from torchstone.core.errors import UserError
 from torchstone.core.protocols import Memory
 from torchstone.nn.norm import synchronize
 from torchstone.optim.flat import FlatParameters
@@ -58,13 +59,21 @@ def callable_model(model: nn.Module, run: Run, device: torch.device):
 def recompute_blocks(model: nn.Module) -> None:
     """Every module in a `blocks` list keeps its input alone and runs again in the backward pass, with the same random numbers.
 
-    Raises ValueError for a model that has no such list.
+    Raises UserError for a model that has no such list.
+    """
+    for block in blocks_of(model):
+        block.forward = _recomputed(block)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a model: what its `blocks` lists hold.
+
+    Raises UserError where there is none.
     """
     lists = [blocks for name, blocks in model.named_modules() if name.split(".")[-1] == "blocks" and isinstance(blocks, nn.ModuleList)]
     if not lists:
-        raise ValueError(f"run.activation_checkpointing: {type(model).__name__} has no list of blocks to recompute; set it to false")
-    for block in chain.from_iterable(lists):
-        block.forward = _recomputed(block)
+        raise UserError(f"run.activation_checkpointing: {type(model).__name__} has no list of blocks to recompute; set it to false")
+    return list(chain.from_iterable(lists))
 
 
 def _recomputed(block: nn.Module):
@@ -81,14 +90,15 @@ def _recomputed(block: nn.Module):
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """The second forward normalizes by the batch as the first did, and leaves the running statistics to the first."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training and module.track_running_stats]
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None  # moved by a share of 0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def streams(method: Method) -> tuple[str, ...]:

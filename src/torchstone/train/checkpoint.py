@@ -4,7 +4,10 @@
 that name one.
 """
 
+import os
+import re
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -39,7 +42,9 @@ def settle(state: TrainState, run: Path, *, keep: int) -> None:
     here = {"last": f"step-{state.step}"} | ({"best": f"step-{state.best.step}"} if state.best is not None else {})
     for pointer, name in here.items():
         path = run / FOLDER / pointer
-        if (run / FOLDER / name).exists() and not (path.exists() and path.read_text().strip() == name):
+        if (run / FOLDER / name).exists() and pointed(path) != name:
+            if path.is_dir() and not path.is_symlink():
+                files.remove_folder(path)
             files.write_text(path, name + "\n")
     for folder in [folder for folder in by_age(run) if _step_of(folder) <= state.step][keep:]:
         if folder.name not in here.values():
@@ -54,7 +59,8 @@ def newest_good(run: Path) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str
     damaged = []
     for folder in by_age(run):
         try:
-            return folder, *store.read_store(folder)
+            tensors, numbers = store.read_store(folder, finite=("model", "average", "optimizer"))
+            return folder, tensors, checked(numbers, folder / "state.json")
         except Damaged as error:
             damaged.append(str(error))
             warn(f"{error}; falling back to the checkpoint before it")
@@ -69,6 +75,45 @@ def by_age(run: Path) -> list[Path]:
     return sorted(found, key=_step_of, reverse=True)
 
 
+def checked(numbers: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The numbers of a checkpoint, if they are of the kinds that `TrainState.numbers` writes.
+
+    Raises Damaged naming the file and the entry.
+    """
+    number, whole, table = (int, float), int, dict
+    kinds: dict[str, Any] = {
+        "step": whole,
+        "updates": whole,
+        "skipped": list,
+        "loss": number,
+        "evaluations": list,
+        "best": (table, NoneType),
+    }
+    kinds |= {"scale": (table, NoneType), "seconds": number, "ending": (str, NoneType), "exactness": table, "fingerprint": str}
+    inner: dict[str, Any] = {"best": {"step": whole, "value": number}, "scale": {"scale": number, "good": whole}}
+    _require(numbers, kinds, source)
+    for name, entries in inner.items():
+        if numbers[name] is not None:
+            _require(numbers[name], entries, source, f"{name}.")
+    for each in numbers["evaluations"]:
+        _require(each, {"step": whole, "metrics": table}, source, "evaluations.")
+        _require(each["metrics"], dict.fromkeys(each["metrics"], number), source, "evaluations.metrics.")
+    _require(dict(enumerate(numbers["skipped"])), dict.fromkeys(range(len(numbers["skipped"])), whole), source, "skipped.")
+    if source.parent.name != f"step-{numbers['step']}" or not 0 <= numbers["updates"] <= numbers["step"]:
+        raise Damaged(f"{source}: is of step {numbers['step']} with {numbers['updates']} updates, in a folder called {source.parent.name}")
+    return numbers
+
+
+def _require(table: Any, kinds: dict[Any, Any], source: Path, where: str = "") -> None:
+    for name, kind in kinds.items():
+        if not isinstance(table, dict) or name not in table:
+            raise Damaged(f"{source}: {where}{name} is missing")
+        if extra := sorted(set(table) - set(kinds)):
+            raise Damaged(f"{source}: {where}{extra[0]!r:.40} is not what a checkpoint holds")
+        if not isinstance(table[name], kind) or isinstance(table[name], bool):
+            raise Damaged(f"{source}: {where}{name} is {table[name]!r:.40}, not what a checkpoint holds there")
+
+
 def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], numbers: dict[str, Any], source: Path) -> None:
     """Puts everything that a checkpoint holds into a freshly built state, in place.
 
@@ -78,12 +123,10 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], numbers: d
         _copy_into(stored(module), tensors.get(name, {}), source / f"{name}.safetensors")
     _copy_into(state.tensors()["optimizer"], tensors.get("optimizer", {}), source / "optimizer.safetensors")
     state.step, state.updates, state.skipped = numbers["step"], numbers["updates"], list(numbers["skipped"])
-    state.history.loss = _number(numbers["loss"])
-    state.history.evaluations = [
-        Evaluation(each["step"], {name: _number(value) for name, value in each["metrics"].items()}) for each in numbers["evaluations"]
-    ]
-    state.best = None if numbers["best"] is None else Best(numbers["best"]["step"], _number(numbers["best"]["value"]))
-    state.scale = None if numbers["scale"] is None else LossScale(**numbers["scale"])
+    state.history.loss = numbers["loss"]
+    state.history.evaluations = [Evaluation(each["step"], each["metrics"]) for each in numbers["evaluations"]]
+    state.best = None if numbers["best"] is None else Best(numbers["best"]["step"], numbers["best"]["value"])
+    state.scale = None if numbers["scale"] is None else LossScale(scale=numbers["scale"]["scale"], good=numbers["scale"]["good"])
     state.seconds, state.ending = numbers["seconds"], numbers["ending"]
 
 
@@ -93,10 +136,21 @@ def named(run: Path, name: str) -> Path:
     Raises UserError when there is none.
     """
     pointer = run / FOLDER / name
+    target = pointed(pointer)
+    if target is None:
+        if os.path.lexists(pointer):
+            raise UserError(f"{pointer}: names no checkpoint")
+        raise UserError(f"{run}: no {name} checkpoint yet; the run has not reached its first evaluation")
+    return run / FOLDER / target
+
+
+def pointed(pointer: Path) -> str | None:
+    """The checkpoint that the text file names; None where it is no such file or names none."""
     try:
-        return run / FOLDER / pointer.read_text().strip()
-    except OSError:
-        raise UserError(f"{run}: no {name} checkpoint yet; the run has not reached its first evaluation") from None
+        text = files.read_text(pointer, limit=64).strip()
+    except (OSError, UserError):
+        return None
+    return text if re.fullmatch(r"step-\d{1,18}", text) else None
 
 
 def _copy_into(targets: dict[str, Tensor], values: dict[str, Tensor], source: Path) -> None:
@@ -105,9 +159,11 @@ def _copy_into(targets: dict[str, Tensor], values: dict[str, Tensor], source: Pa
         raise UserError(f"{source}: not of this model and method (missing {missing[:3]}, unexpected {extra[:3]})")
     with torch.no_grad():
         for name, target in targets.items():
-            if target.shape != values[name].shape:
-                raise UserError(f"{source}: {name} has shape {tuple(values[name].shape)}, the model's is {tuple(target.shape)}")
-            target.copy_(values[name])
+            value = values[name]
+            if (target.shape, target.dtype) != (value.shape, value.dtype):
+                kinds = [f"{tensor.dtype} {list(tensor.shape)}".removeprefix("torch.") for tensor in (value, target)]
+                raise UserError(f"{source}: {name} is {kinds[0]}, the model's is {kinds[1]}")
+            target.copy_(value)
 
 
 def _is_good(folder: Path) -> bool:
@@ -120,8 +176,3 @@ def _is_good(folder: Path) -> bool:
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _number(value: Any) -> Any:
-    """JSON has no NaN: it is stored as null."""
-    return float("nan") if value is None else value

@@ -52,7 +52,7 @@ class Job:
     @property
     def total(self) -> int:
         """Updates of the whole run."""
-        return self.run.steps or self.run.epochs * self.plan.updates
+        return self.run.total(self.plan.updates)
 
     @property
     def evaluate_every(self) -> int:
@@ -77,7 +77,8 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
     """
     setting, started = job.setting, perf_counter() - state.seconds
     total, every = job.total, job.evaluate_every
-    if state.ending is not None:
+    if state.ending is not None or state.step >= total:
+        state.ending = state.ending or "done"
         return _status(state.ending)
     for epoch, microbatches in updates(job, state.step):
         report = train_step(state, microbatches, job.method, setting, epoch)
@@ -94,7 +95,8 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
             continue
         if due or ending != "interrupted":
             look(job, state, trackers)
-            ending = ending or why_end(job, state, report, request)
+            if ending in (None, "interrupted"):  # what a stop makes of the evaluation counts, whatever else arrived
+                ending = why_end(job, state, report, request) or ending
         state.seconds = perf_counter() - started
         state.ending = None if ending == "interrupted" else ending
         for tracker in trackers:

@@ -81,9 +81,12 @@ def check(method: Method) -> None:
     Raises UserError naming the setting.
     """
     for schedule in method.schedules:
+        place, _, name = schedule.path.rpartition(".")
         try:
+            part = tree.get(method, place) if place else method
             value = tree.get(method, schedule.path)
         except ValueError:
             raise UserError(f"method.schedules: the method has no {schedule.path}") from None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"method.schedules: {schedule.path} is {value!r}, not a number that a schedule can scale")
+        annotation = tree.fields_of(type(part))[name].annotation if tree.is_part(part) else None
+        if annotation is not float:
+            raise UserError(f"method.schedules: {schedule.path} is {value!r}, not a real number that a schedule can scale")

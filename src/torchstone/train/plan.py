@@ -33,7 +33,7 @@ class Plan:
                 f"run.batch_size is {self.batch_size}, but the training split has {self.samples} samples; at most that many fit in a batch"
             )
         if self.microbatch_size is not None and (self.microbatch_size < self.group or self.microbatch_size % self.group):
-            raise ValueError(f"run.microbatch_size is {self.microbatch_size}, but rows are mixed in groups: use a multiple of {self.group}")
+            raise ValueError(f"run.microbatch_size is {self.microbatch_size}, but rows mix in groups of {self.group}: use a multiple of it")
 
     @property
     def updates(self) -> int:

@@ -1,9 +1,13 @@
 """How long, on what and how exactly a training runs: everything that is not the data, the task, the model or the method."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torchstone.train.trackers import Console, Csv, Jsonl, TensorBoard, Tracker
+
+MOST_PROCESSES = 1024
+"""Workers, or threads: beyond it is a slip of the hand, and would take the machine down."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,14 +66,21 @@ class Run:
     """What may differ when a run is resumed."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("evaluation_batch_size", 1), ("keep", 1), ("workers", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("evaluation_batch_size", 1), ("keep", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"Run.{name} must be >= {least}, got {getattr(self, name)}")
+        for name in ("workers", "threads"):
+            if not 0 <= (getattr(self, name) or 0) <= MOST_PROCESSES:
+                raise ValueError(f"Run.{name} must be at most {MOST_PROCESSES} and not negative, got {getattr(self, name)}")
         for name in ("steps", "microbatch_size", "evaluate_every", "threads", "max_seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"Run.{name} must be > 0 or none, got {value}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"Run.seed must be in [0, 2^63), got {self.seed}")
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError(f"Run.name must be a plain folder name, got {self.name!r}")
+        if not re.fullmatch(r"[^\W_][\w .+=,@-]{0,99}", self.name):
+            raise ValueError(f"Run.name must be a folder name of at most 100 letters, digits and .+=,@_- got {self.name!r}")
+
+    def total(self, updates: int) -> int:
+        """Updates of the whole run, given those of an epoch."""
+        return self.steps or self.epochs * updates

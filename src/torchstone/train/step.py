@@ -46,7 +46,7 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
         microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
     weights = [term_weights(method.objective.weight(batch.target), batch.weight) for batch in microbatches]
     total = on_host(ranks.sum_(reduce(add, [weight.sum(dtype=torch.float64) for weight in weights])))
-    shares = [weight / at_least_tiny(total) for weight in weights]
+    shares = [weight.to(state.parameters.data.dtype) / at_least_tiny(total) for weight in weights]
 
     def closure() -> Tensor:
         state.parameters.zero_grad()

@@ -27,7 +27,6 @@ class Mixup:
 
     neutral: ClassVar["Mixup"]
     train_only: ClassVar[bool] = True
-    group: ClassVar[int] = 2
 
     alpha: float = 0.2
     """How even the blends are: near 0 nearly pure samples, 1 all shares equally likely; 0 is off."""
@@ -39,6 +38,11 @@ class Mixup:
             raise ValueError(f"Mixup.alpha must be finite and >= 0, got {self.alpha}")
         if self.classes < 0:
             raise ValueError(f"Mixup.classes must be >= 0, got {self.classes}")
+
+    @property
+    def group(self) -> int:
+        """Rows that are blended with each other: pairs, or none at alpha 0."""
+        return 2 if self.alpha else 1
 
     def resolve(self, facts: Facts) -> Self:
         """The number of classes from the data."""

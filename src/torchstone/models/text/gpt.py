@@ -6,7 +6,7 @@ Shapes: N sequences, T tokens, V vocabulary.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +32,9 @@ from torchstone.nn import (
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GPTConfig:
     """Decoder-only transformer; the data say its vocabulary and context."""
+
+    neutral: ClassVar[None] = None
+    neutral_reason: ClassVar[str] = "a model is what is trained; no training is without one"
 
     depth: int = 4
     """Blocks of attention and MLP."""

@@ -7,6 +7,7 @@ Shapes: N images, C classes, H x W pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from torchstone.nn import ACTIVATIONS, Activation, DropPath, drop_path_shares, f
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvNetConfig:
     """Stages of residual blocks; each stage after the first halves the image."""
+
+    neutral: ClassVar[None] = None
+    neutral_reason: ClassVar[str] = "a model is what is trained; no training is without one"
 
     widths: tuple[int, ...] = (32, 64, 128)
     """Channels of each stage."""

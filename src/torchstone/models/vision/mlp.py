@@ -6,6 +6,7 @@ Shapes: N samples, C classes (or other outputs).
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from torchstone.nn import ACTIVATIONS, Activation, fan_in_normal_
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MLPConfig:
     """Fully connected layers over vectors, or over images laid flat."""
+
+    neutral: ClassVar[None] = None
+    neutral_reason: ClassVar[str] = "a model is what is trained; no training is without one"
 
     hidden: tuple[int, ...] = (128,)
     """Width of each hidden layer; empty is a linear model."""
