@@ -173,6 +173,33 @@ def test_reading_is_bounded_and_meets_plain_files_only(tmp_path: Path) -> None:
         files.read_text(tmp_path / "f")
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder", "device"])
+def test_locks_and_journals_are_plain_files(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("precious")
+    for name, work in ((".lock", lambda: Lock(tmp_path)), ("log.jsonl", lambda: Journal(tmp_path / "log.jsonl"))):
+        path = tmp_path / name
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to({"link": "other", "dangling link": "nowhere", "device": "/dev/null"}[kind])
+        with pytest.raises(Damaged, match=rf"{name}: not a plain file"):
+            work()
+    assert (tmp_path / "other").read_text() == "precious" and not (tmp_path / "nowhere").exists()
+
+
+def test_errors_of_the_system_name_the_file(tmp_path: Path) -> None:
+    """Not only injected ones: a descriptor that is open for reading takes nothing."""
+    path = tmp_path / "a"
+    path.touch()
+    with files.opened(path, os.O_RDONLY) as fd:
+        for work in (lambda: files.write_all(fd, b"x", path), lambda: files.truncate(fd, 0, path)):
+            with pytest.raises(OSError) as failed:
+                work()
+            assert failed.value.filename == str(path) and str(path) in str(failed.value)
+
+
 def test_free_bytes_of_a_folder_to_come(tmp_path: Path) -> None:
     assert files.free_bytes(tmp_path / "a" / "b") == pytest.approx(files.free_bytes(tmp_path), rel=0.1)
 

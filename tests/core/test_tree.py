@@ -382,6 +382,15 @@ def test_long_text_is_refused():
         tree.decode(Experiment, {"run": {"name": "x" * 1_000_001}})
 
 
+def test_long_lists_are_refused():
+    assert len(tree.decode(Experiment, {"model": {"kind": "mlp", "hidden": [1] * 32_768}}).model.hidden) == 32_768
+    message = "model.hidden must have at most 32768 elements, got 32769"
+    with pytest.raises(UserError, match=message):
+        tree.decode(Experiment, {"model": {"kind": "mlp", "hidden": [1] * 32_769}})
+    with pytest.raises(UserError, match=message):
+        tree.encode(Experiment(model=MLPConfig(hidden=(1,) * 32_769)))
+
+
 def test_where_is_put_in_front():
     with pytest.raises(UserError, match=r"^method.loss.gamma must be a number"):
         tree.decode(Focal, {"gamma": "x"}, "method.loss")
