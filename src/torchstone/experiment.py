@@ -154,9 +154,9 @@ def work(prepared: Prepared, where: Path, request: Request) -> Trained:
         for place in (where, where / layout.CHECKPOINTS):
             files.remove_partial(place)
         require_space(where, state)
-    resume_state(state, job)
     trackers = [part.open(where) for part in run.trackers] if ranks.is_main() else []
     try:
+        resume_state(state, job)
         for tracker in trackers:
             tracker.rewind(state.step)
             tracker.start({"total": job.total, "step": state.step, "folder": str(where)})
