@@ -2,9 +2,9 @@
 
     python benchmarks/loop_overhead.py [ROUNDS]
 
-An MLP 64-256-256-10 on digits, batch 64, one thread. `bare` is the loop a person writes: index the tensors, forward, cross-entropy, backward,
-torch's fused AdamW; no clipping, no schedule, no average, no guard. `by_hand` adds those three with torch's own tools. Every side runs in its own
-process, in turn; a side's number is the fastest window of 200 steps of all rounds.
+An MLP 64-256-256-10 on digits, batch 64, one thread. `bare` is the loop a person writes: index the tensors, forward, cross-entropy,
+backward, torch's fused AdamW; no clipping, no schedule, no average, no guard. `by_hand` adds those three with torch's own tools. Every
+side runs in its own process, in turn; a side's number is the fastest window of 200 steps of all rounds.
 """
 
 import json

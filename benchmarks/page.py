@@ -10,9 +10,7 @@ HERE = Path(__file__).parent
 
 
 def page() -> str:
-    parts = [
-        "# Numbers\n\nMade by `python benchmarks/page.py` from `benchmarks/results/`. Each section names the script that measured it.\n"
-    ]
+    parts = ["# Numbers\n\nMade by `python benchmarks/page.py` from `benchmarks/results/`; each section names its script.\n"]
     for path in sorted((HERE / "results").glob("*.json")):
         document = json.loads(path.read_text())
         machine = document.pop("machine")

@@ -12,7 +12,8 @@ from torchstone.train.settings import Run
 def gpt_bytes() -> Experiment:
     """A byte-level GPT of 4 layers, 256 wide, with rotary positions; Muon for the matrices, AdamW for the rest.
 
-    About ten minutes on two quiet CPU cores. Its text is the running Python's own standard library; `data=plain_text data.path=FILE` (or a folder) takes yours.
+    About ten minutes on two quiet CPU cores. Its text is the running Python's own standard library; `data=plain_text data.path=FILE`
+    (or a folder) takes yours.
     """
     return Experiment(
         data=StdlibText(context=256),
