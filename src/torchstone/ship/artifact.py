@@ -82,6 +82,7 @@ def read_weights(run: Path, weights: Weights) -> tuple[dict[str, Tensor], Path]:
     damaged: list[str] = []
     for folder in candidates(run, weights.checkpoint):
         try:
+            store.verify_store(folder)  # all of it: a checkpoint that is damaged anywhere is not trusted
             tensors, _ = store.read_store(folder, only=(weights.file,), finite=(weights.file,))
         except Damaged as error:
             damaged.append(str(error))
