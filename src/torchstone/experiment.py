@@ -73,6 +73,20 @@ class Prepared:
     def facts(self) -> Facts:
         return self.splits.facts
 
+    def job(self, folder: Path, facts: dict[str, Any]) -> Job:
+        """This training in a run folder; `facts` go into every checkpoint."""
+        task = self.experiment.task
+        return Job(
+            method=self.experiment.method,
+            run=self.experiment.run,
+            splits=self.splits,
+            metrics=task.metrics(self.facts),
+            selection=task.selection,
+            device=self.device,
+            folder=folder,
+            facts=facts,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
@@ -139,17 +153,7 @@ def work(prepared: Prepared, where: Path, request: Request) -> Trained:
     run, method = prepared.experiment.run, prepared.experiment.method
     state = build_state(prepared.model, method, run, prepared.device)
     facts = {"exactness": exactness_key(run, prepared.device), "fingerprint": prepared.facts.fingerprint}
-    task = prepared.experiment.task
-    job = Job(
-        method=method,
-        run=run,
-        splits=prepared.splits,
-        metrics=task.metrics(prepared.facts),
-        selection=task.selection,
-        device=prepared.device,
-        folder=where,
-        facts=facts,
-    )
+    job = prepared.job(where, facts)
     if ranks.is_main():
         for place in (where, where / layout.CHECKPOINTS):
             files.remove_partial(place)
@@ -319,23 +323,8 @@ def with_run(experiment: Experiment, **changes: Any) -> Experiment:
 
 
 def choose_device(name: str) -> str:
-    """The device as torch names it; "auto" is the accelerator if there is one. A rank takes the one of its own number.
-
-    Raises UserError for a device this machine does not have.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"run.device={name}: no such device; use auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"run.device={name}: torchstone trains on cpu and cuda")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"run.device={name}: torch sees no CUDA device on this machine; use cpu")
-    if device.type == "cuda" and device.index is None:
-        return f"cuda:{ranks.local_rank()}"
-    return name
+    """As torch writes it; UserError for a device this machine does not have."""
+    return str(ranks.device_named(name, "run.device="))
 
 
 def build_model(experiment: Experiment, facts: Facts) -> nn.Module:

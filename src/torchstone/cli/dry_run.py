@@ -57,17 +57,7 @@ def measured(prepared: Prepared) -> dict[str, Any]:
     moments = sum(tensor.ndim > 0 for tensor in state.optimizer.values())
     averaging = method.averaging is not None
     memory = profile.training_memory(prepared.model, sample, microbatch_size=rows, moments=moments, averaging=averaging)
-    task = experiment.task
-    job = Job(
-        method=method,
-        run=run,
-        splits=prepared.splits,
-        metrics=task.metrics(prepared.facts),
-        selection=task.selection,
-        device=prepared.device,
-        folder=Path(),
-        facts={},
-    )
+    job = prepared.job(Path(), {})
     step_seconds = trial(job, state)
     evaluation_seconds = evaluation_trial(job, state)
     evaluations = -(-job.total // job.evaluate_every)

@@ -61,6 +61,24 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def device_named(name: str, said: str) -> torch.device:
+    """The device that `name` means; "auto" is the accelerator if there is one. A rank takes the one of its own number.
+
+    Raises UserError, beginning with `said` (how the user said it), for a device this machine does not have.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"{said}{name}: no such device; use auto, cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"{said}{name}: torchstone computes on cpu and cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"{said}{name}: torch sees {torch.cuda.device_count()} CUDA devices on this machine; use cpu")
+    return torch.device("cuda", local_rank()) if device.type == "cuda" and device.index is None else device
+
+
 def local_rank() -> int:
     """The number of this process on its machine, as torchrun gives it: also which accelerator is its own."""
     return _variable("LOCAL_RANK", 0)

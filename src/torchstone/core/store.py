@@ -150,6 +150,20 @@ def verify_store(folder: Path) -> None:
                 tensor_file.read(fd, file.entries, _source(folder, f"{name}.safetensors"), wanted=False)
 
 
+def copy_into(targets: Tensors, values: Tensors, source: Path | str) -> None:
+    """Writes `values` into `targets`, in place. Names, shapes and types must be exactly the targets', else UserError naming `source`."""
+    if targets.keys() != values.keys():
+        missing, extra = sorted(targets.keys() - values.keys()), sorted(values.keys() - targets.keys())
+        raise UserError(f"{source}: not of this model and method (missing {missing[:3]}, unexpected {extra[:3]})")
+    for name, target in targets.items():
+        if (target.shape, target.dtype) != (values[name].shape, values[name].dtype):
+            found, wanted = (f"{tensor.dtype} {list(tensor.shape)}".removeprefix("torch.") for tensor in (values[name], target))
+            raise UserError(f"{source}: {name} is {found}, the model's is {wanted}")
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(values[name])
+
+
 def list_stores(parent: Path, prefix: str) -> dict[int, Path]:
     """The folders `<prefix><number>` in `parent`, by number, lowest first. Looks at names alone; no parent, no stores."""
     found = {}

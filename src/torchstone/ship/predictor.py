@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchstone import models
-from torchstone.core import random
+from torchstone.core import random, ranks, store
 from torchstone.core.errors import UserError
 from torchstone.core.precision import autocast
 from torchstone.core.protocols import Batch, ImageShape, InputShape, Split, TokenShape
@@ -36,10 +36,10 @@ def load(run: str | Path, *, device: str = "auto") -> "Predictor":
     """
     run = Path(run)
     artifact = read_artifact(run)
-    target = _device(device)
+    target = ranks.device_named(device, "--device ")
     model = build(artifact, str(run))
     tensors, checkpoint = read_weights(run, artifact.weights)
-    fill(model, tensors, f"{checkpoint}/{artifact.weights.file}.safetensors")
+    store.copy_into(model.state_dict(keep_vars=True), tensors, f"{checkpoint}/{artifact.weights.file}.safetensors")
     return Predictor(artifact=artifact, model=model.to(target).eval(), device=target, checkpoint=checkpoint)
 
 
@@ -164,20 +164,6 @@ def build(artifact: Artifact, where: str) -> nn.Module:
         raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Puts the weights into the model, in place. Raises UserError when names, shapes or types are not the model's."""
-    targets = model.state_dict(keep_vars=True)
-    if targets.keys() != tensors.keys():
-        missing, extra = sorted(targets.keys() - tensors.keys()), sorted(tensors.keys() - targets.keys())
-        raise UserError(f"{where}: not of this model (missing {missing[:3]}, unexpected {extra[:3]})")
-    with torch.no_grad():
-        for name, target in targets.items():
-            found = tensors[name]
-            if target.shape != found.shape or target.dtype != found.dtype:
-                raise UserError(f"{where}: {name} is {found.dtype} {list(found.shape)}, the model's is {target.dtype} {list(target.shape)}")
-            target.copy_(found)
-
-
 def unlabeled(samples: Tensor) -> TensorSplit:
     """Samples without a target, as a split."""
     return TensorSplit(samples, torch.zeros(len(samples), dtype=torch.int64))
@@ -201,18 +187,3 @@ def _require_file(path: Path) -> None:
 
 def _kind(shape: InputShape) -> str:
     return "tokens" if isinstance(shape, TokenShape) else "vectors"
-
-
-def _device(name: str) -> torch.device:
-    """As torch names it. Raises UserError for one this machine does not have."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: torchstone predicts on cpu and cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} such devices; use cpu")
-    return device

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from torchstone.core import files, store
@@ -120,8 +119,8 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], numbers: d
     Raises UserError when names or shapes are not those of this model and method.
     """
     for name, module in state.modules().items():
-        _copy_into(stored(module), tensors.get(name, {}), source / f"{name}.safetensors")
-    _copy_into(state.tensors()["optimizer"], tensors.get("optimizer", {}), source / "optimizer.safetensors")
+        store.copy_into(stored(module), tensors.get(name, {}), source / f"{name}.safetensors")
+    store.copy_into(state.tensors()["optimizer"], tensors.get("optimizer", {}), source / "optimizer.safetensors")
     state.step, state.updates, state.skipped = numbers["step"], numbers["updates"], list(numbers["skipped"])
     state.history.loss = numbers["loss"]
     state.history.evaluations = [Evaluation(each["step"], each["metrics"]) for each in numbers["evaluations"]]
@@ -151,19 +150,6 @@ def pointed(pointer: Path) -> str | None:
     except (OSError, UserError):
         return None
     return text if re.fullmatch(r"step-\d{1,18}", text) else None
-
-
-def _copy_into(targets: dict[str, Tensor], values: dict[str, Tensor], source: Path) -> None:
-    if targets.keys() != values.keys():
-        missing, extra = sorted(targets.keys() - values.keys()), sorted(values.keys() - targets.keys())
-        raise UserError(f"{source}: not of this model and method (missing {missing[:3]}, unexpected {extra[:3]})")
-    with torch.no_grad():
-        for name, target in targets.items():
-            value = values[name]
-            if (target.shape, target.dtype) != (value.shape, value.dtype):
-                kinds = [f"{tensor.dtype} {list(tensor.shape)}".removeprefix("torch.") for tensor in (value, target)]
-                raise UserError(f"{source}: {name} is {kinds[0]}, the model's is {kinds[1]}")
-            target.copy_(value)
 
 
 def _is_good(folder: Path) -> bool:
