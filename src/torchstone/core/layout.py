@@ -5,3 +5,5 @@ VERSION = 1
 
 EXPERIMENT, ENVIRONMENT, ARTIFACT, METRICS = "experiment.toml", "environment.json", "artifact.json", "metrics.json"
 CHECKPOINTS = "checkpoints"
+STEP = "step-"
+"""How a checkpoint's folder begins; its step follows."""

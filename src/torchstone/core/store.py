@@ -23,7 +23,7 @@ from torch import Tensor
 
 from torchstone.core import tensor_file
 from torchstone.core.errors import Damaged, UserError, clean
-from torchstone.core.files import new_folder, opened_plain, read_exactly, write_new
+from torchstone.core.files import new_folder, opened_plain, read_exactly, read_text, write_new
 from torchstone.core.json_text import from_exact_json, from_json, to_exact_json, to_json
 from torchstone.core.tensor_file import Entry
 
@@ -162,6 +162,15 @@ def copy_into(targets: Tensors, values: Tensors, source: Path | str) -> None:
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(values[name])
+
+
+def pointed(pointer: Path, prefix: str) -> str | None:
+    """The `<prefix><number>` that a text file names (`last`, `best`); None where it is no plain file or names no such thing."""
+    try:
+        name = read_text(pointer, limit=64).strip()
+    except (OSError, UserError):
+        return None
+    return name if re.fullmatch(f"{re.escape(prefix)}[0-9]{{1,18}}", name) else None
 
 
 def list_stores(parent: Path, prefix: str) -> dict[int, Path]:

@@ -10,10 +10,8 @@ from torchstone import data, models, tasks
 from torchstone.core import files, store, tree
 from torchstone.core.errors import Damaged, UserError, warn
 from torchstone.core.json_text import from_json
-from torchstone.core.layout import ARTIFACT, CHECKPOINTS, VERSION
+from torchstone.core.layout import ARTIFACT, CHECKPOINTS, STEP, VERSION
 from torchstone.core.protocols import Facts
-
-STEP = "step-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,17 +97,8 @@ def candidates(run: Path, wanted: str) -> list[Path]:
     """Checkpoint folders in the order they are tried: the one that `wanted` (else `last`) names, then the others, newest first."""
     by_name = {folder.name: folder for folder in reversed(store.list_stores(run / CHECKPOINTS, STEP).values())}
     for pointer in dict.fromkeys((wanted, "last")):
-        name = pointed(run, pointer)
+        name = store.pointed(run / CHECKPOINTS / pointer, STEP)
         if name is not None:
             # A name that is no checkpoint here is tried all the same, and refused with its reason.
             return [by_name.pop(name, run / CHECKPOINTS / name), *by_name.values()]
     return list(by_name.values())
-
-
-def pointed(run: Path, pointer: str) -> str | None:
-    """The checkpoint's name in the text file `last` or `best`; None where there is no such file, or no such name in it."""
-    try:
-        name = files.read_text(run / CHECKPOINTS / pointer, limit=256).strip()
-    except (OSError, UserError):
-        return None
-    return name if name.startswith(STEP) and name.removeprefix(STEP).isdecimal() else None

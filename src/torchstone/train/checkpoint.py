@@ -5,7 +5,6 @@ that name one.
 """
 
 import os
-import re
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from torchstone.core import files, store
 from torchstone.core.errors import Damaged, UserError, warn
 from torchstone.core.layout import CHECKPOINTS as FOLDER
+from torchstone.core.layout import STEP
 from torchstone.core.protocols import Evaluation
 from torchstone.train.precision import LossScale
 from torchstone.train.state import Best, TrainState, stored
@@ -41,7 +41,7 @@ def settle(state: TrainState, run: Path, *, keep: int) -> None:
     here = {"last": f"step-{state.step}"} | ({"best": f"step-{state.best.step}"} if state.best is not None else {})
     for pointer, name in here.items():
         path = run / FOLDER / pointer
-        if (run / FOLDER / name).exists() and pointed(path) != name:
+        if (run / FOLDER / name).exists() and store.pointed(path, STEP) != name:
             if path.is_dir() and not path.is_symlink():
                 files.remove_folder(path)
             files.write_text(path, name + "\n")
@@ -135,21 +135,12 @@ def named(run: Path, name: str) -> Path:
     Raises UserError when there is none.
     """
     pointer = run / FOLDER / name
-    target = pointed(pointer)
+    target = store.pointed(pointer, STEP)
     if target is None:
         if os.path.lexists(pointer):
             raise UserError(f"{pointer}: names no checkpoint")
         raise UserError(f"{run}: no {name} checkpoint yet; the run has not reached its first evaluation")
     return run / FOLDER / target
-
-
-def pointed(pointer: Path) -> str | None:
-    """The checkpoint that the text file names; None where it is no such file or names none."""
-    try:
-        text = files.read_text(pointer, limit=64).strip()
-    except (OSError, UserError):
-        return None
-    return text if re.fullmatch(r"step-\d{1,18}", text) else None
 
 
 def _is_good(folder: Path) -> bool:

@@ -54,10 +54,8 @@ def best(job: Job, state: TrainState) -> dict[str, Any]:
 def load_best(job: Job, state: TrainState) -> None:
     """Puts the best evaluation's weights into the state's modules: for scoring, after the last checkpoint is made."""
     tensors, _ = store.read_store(checkpoint.named(job.folder, "best"), finite=("model", "average"))
-    with torch.no_grad():
-        for name, module in state.modules().items():
-            for key, tensor in stored(module).items():
-                tensor.copy_(tensors[name][key])
+    for name, module in state.modules().items():
+        store.copy_into(stored(module), tensors[name], job.folder)
 
 
 def peak_memory_mb(device: torch.device) -> float:
