@@ -56,6 +56,14 @@ def no_network() -> Iterator[None]:
     socket.socket.connect = connect  # type: ignore[method-assign]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded pictures of the tests do not land in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHSTONE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder `../shared/data` beside the checkout; the test is skipped where it is absent."""

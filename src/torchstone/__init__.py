@@ -18,6 +18,7 @@ _FOUND_IN = {
     "prepare": "torchstone.experiment",
     "load": "torchstone.ship",
     "train_experiment": "torchstone.experiment",
+    "train_with_report": "torchstone.cli.train",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "nn", "optim", "profile", "recipes", "ship", "slim", "tasks", "train")
 

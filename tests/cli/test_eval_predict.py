@@ -156,7 +156,8 @@ def test_predict_refuses_what_it_cannot_read(runs: Path, tmp_path: Path, digit_a
     (tmp_path / "a.png").write_text("text")
     refused(["predict", run, good, str(tmp_path / "none.png")], "none.png: no such file", capsys=capsys)
     refused(["predict", run, good, str(tmp_path / "a.png")], "a.png: not a picture", capsys=capsys)
-    refused(["predict", run, str(tmp_path)], "is a folder", capsys=capsys)
+    (tmp_path / "empty").mkdir()
+    refused(["predict", run, str(tmp_path / "empty")], "empty: holds no pictures", capsys=capsys)
     refused(["predict", run, good, "--temperature", "1"], "--temperature is for language runs", capsys=capsys)
     refused(["predict", str(tmp_path), good], "not a run folder", capsys=capsys)
 

@@ -73,18 +73,19 @@ def test_names_of_classes_are_kept_and_a_class_may_be_absent(tmp_path: Path) -> 
         ((40, 8, 6, 3), "channels_first", (8, 6, 3)),
     ],
 )
-def test_images_come_out_channels_first_between_0_and_1(tmp_path: Path, shape, layout: str, becomes) -> None:
+def test_images_come_out_channels_first_as_the_bytes_they_are(tmp_path: Path, shape, layout: str, becomes) -> None:
     pixels = RNG.integers(0, 256, shape).astype(np.uint8)
     splits = opened(tmp_path, {"layout": layout}, x_train=pixels, y_train=Y, x_validation=pixels, y_validation=Y, x_test=pixels, y_test=Y)
     assert splits.facts.inputs == ImageShape(*becomes)
     images, _ = everything(splits.train)
-    expected = pixels.astype(np.float32) / np.float32(255)
+    expected = pixels
     if expected.ndim == 3:
         expected = expected[:, None]
     elif images.shape != expected.shape or layout == "channels_last":
         expected = expected.transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(images.numpy(), expected)
-    np.testing.assert_allclose(splits.facts.mean, expected.mean((0, 2, 3), dtype=np.float64), rtol=1e-6)
+    assert images.dtype == torch.uint8
+    np.testing.assert_allclose(splits.facts.mean, expected.mean((0, 2, 3), dtype=np.float64) / 255, rtol=1e-6)
 
 
 def nan_in_row_7() -> np.ndarray:

@@ -10,10 +10,22 @@ from scipy import stats
 from torchstone.core import random
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Batch, Facts, ImageShape, TokenShape, VectorShape
-from torchstone.data import Digits, Flip, Mixup, Normalize, PaddedCrop
+from torchstone.data import Digits
+from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, Mixup, Normalize, PaddedCrop, Warp
+from torchstone.data.batch_transforms.crop import gathered, windows
+from torchstone.data.pixels import as_float
 
 FACTS = Facts(inputs=ImageShape(3, 6, 5), classes=("a", "b", "c", "d"), mean=(0.5, 0.4, 0.3), std=(0.2, 0.0, 0.1))
 ALL = [Flip(), PaddedCrop(padding=2), PaddedCrop(padding=3, fill="reflect"), Normalize(), Mixup(alpha=1.0)]
+ALL += [
+    Warp(rotation=20.0, shear=10.0, translation=0.1, scale=(0.8, 1.2), crop_area=0.4, flip=0.5),
+    Warp(crop_area=1.0, flip=0.0, rotation=90.0, interpolation="nearest", fill="zero"),
+    ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2),
+    Cutout(p=0.7),
+    Cutmix(),
+]
+IN_BYTES = [part for part in ALL if isinstance(part, Flip | PaddedCrop | Warp | Cutout | Cutmix)]
+"""What keeps bytes as bytes; the others make floats of them."""
 
 
 def batch_of(n: int, shape=(3, 6, 5), seed: int = 0) -> tuple[Batch, torch.Tensor]:
@@ -114,7 +126,7 @@ def test_mixup_takes_probabilities_too() -> None:
     assert torch.equal(ours.inputs, theirs.inputs)
 
 
-@pytest.mark.parametrize("part", [Flip, PaddedCrop, Normalize, Mixup])
+@pytest.mark.parametrize("part", sorted({type(part) for part in ALL}, key=lambda cls: cls.__name__))
 def test_neutral_is_absent(part) -> None:
     batch, keys = batch_of(5)
     batch.inputs[0, 0, 0, :2] = torch.tensor([-0.0, float("inf")])
@@ -124,9 +136,39 @@ def test_neutral_is_absent(part) -> None:
 
 
 @pytest.mark.parametrize("part", ALL, ids=repr)
-def test_pure_and_keyed_by_the_row_alone(part) -> None:
+def test_bytes_are_v_over_255(part) -> None:
     part = part.resolve(FACTS)
     batch, keys = batch_of(12)
+    batch = replace(batch, inputs=(batch.inputs * 255).to(torch.uint8))
+    ours, floats = part(batch, keys), part(replace(batch, inputs=as_float(batch.inputs)), keys)
+    kept = any(part is one or type(part) is type(one) for one in IN_BYTES)
+    assert ours.inputs.dtype == (torch.uint8 if kept else torch.float32)
+    torch.testing.assert_close(as_float(ours.inputs), floats.inputs, atol=0.51 / 255 if kept else 3e-6, rtol=0)
+    assert torch.equal(ours.target, floats.target)
+
+
+def test_both_ways_to_cut_are_one() -> None:
+    for dtype in (torch.uint8, torch.float32):
+        images = torch.randint(0, 256, (30, 3, 9, 8), dtype=torch.uint8).to(dtype)
+        corner = torch.randint(0, 4, (30, 2))
+        assert torch.equal(windows(images, corner, 6, 5), gathered(images, corner, 6, 5))
+
+
+@pytest.mark.parametrize("part", [Flip(), PaddedCrop(padding=2)], ids=repr)
+def test_types_that_numpy_does_not_know(part) -> None:
+    batch, keys = batch_of(20)
+    half = replace(batch, inputs=batch.inputs.bfloat16())
+    assert torch.equal(part(half, keys).inputs, part(batch, keys).inputs.bfloat16())
+
+
+@pytest.mark.parametrize("n", [12, 700])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("part", ALL, ids=repr)
+def test_pure_and_keyed_by_the_row_alone(part, dtype: torch.dtype, n: int) -> None:
+    part = part.resolve(FACTS)
+    batch, keys = batch_of(n)
+    if dtype == torch.uint8:
+        batch = replace(batch, inputs=(batch.inputs * 255).to(torch.uint8))
     before = batch.inputs.clone()
     state = torch.get_rng_state()
     whole = part(batch, keys)
@@ -134,9 +176,10 @@ def test_pure_and_keyed_by_the_row_alone(part) -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(whole.inputs, part(batch, keys).inputs)
     # Cut at a multiple of the group, as the plan cuts: the same rows.
-    cut = 3 * part.group if part.group > 1 else 5
+    cut, end = (3 * part.group, n // 2 * 2 - part.group) if part.group > 1 else (5, n - 1)
     halves = [
-        part(Batch(batch.inputs[s], batch.target[s], batch.index[s], batch.weight[s]), keys[s]) for s in (slice(0, cut), slice(cut, None))
+        part(Batch(batch.inputs[s], batch.target[s], batch.index[s], batch.weight[s]), keys[s])
+        for s in (slice(0, cut), slice(cut, end), slice(end, None))
     ]
     assert torch.equal(whole.inputs, torch.cat([half.inputs for half in halves]))
     assert torch.equal(whole.target, torch.cat([half.target for half in halves]))
@@ -163,7 +206,7 @@ def test_the_same_on_an_accelerator(part) -> None:
 
 def test_data_that_do_not_fit_are_refused() -> None:
     vectors, tokens = Facts(inputs=VectorShape(3), mean=(0.0,) * 3, std=(1.0,) * 3), Facts(inputs=TokenShape(256, 8))
-    for part in (Flip(), PaddedCrop()):
+    for part in (Flip(), PaddedCrop(), Warp(), ColorJitter(), Cutout()):
         with pytest.raises(UserError, match="needs images, but the data are VectorShape"):
             part.resolve(vectors)
     for part in (Normalize(), Mixup()):

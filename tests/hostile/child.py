@@ -109,7 +109,9 @@ def require_refusal(folder: Path, *words: str | Path, names: str, code: int = 2)
     error = outcome.stderr
     assert outcome.code == code, (outcome.code, error[-3000:])
     lines = error.splitlines()
-    assert lines and lines[-1].startswith("error: ") and all(line.startswith("warning: ") for line in lines[:-1]), error[-3000:]
+    assert (
+        lines and lines[-1].startswith("error: ") and all(line.startswith(("warning: ", "data: ", "classes: ")) for line in lines[:-1])
+    ), error[-3000:]
     assert names in lines[-1], error
     assert len(error) < 4000 and all(character.isprintable() for character in error.replace("\n", "")), error[:4000]
     assert outcome.stdout == ""

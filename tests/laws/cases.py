@@ -5,6 +5,7 @@ A part that cannot be made by its defaults alone, or that does not fit the pictu
 
 import copy
 import hashlib
+import struct
 import typing
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from data.folder_of_pictures import fill
 from torchstone import data, losses, metrics, models, optim, tasks
 from torchstone.core.protocols import Facts, ImageShape, Splits, StepReport, TokenShape
 from torchstone.core.tree import choices, kind_of, slots_of
@@ -95,9 +97,27 @@ def _text(folder: Path) -> dict[str, Any]:
     return {"path": str(path), "context": 16}
 
 
+def _pictures(folder: Path) -> dict[str, Any]:
+    root = folder / "pictures"
+    if not root.exists():
+        fill(root)
+    return {"path": str(root), "cache_dir": str(folder / "cache")}
+
+
+def _idx(folder: Path) -> dict[str, Any]:
+    draw = np.random.default_rng(0)
+    for stem, count in (("train", 60), ("t10k", 12)):
+        pixels, labels = draw.integers(0, 256, (count, 6, 5), dtype=np.uint8), np.arange(count, dtype=np.uint8) % 3
+        for name, array in ((f"{stem}-images-idx3-ubyte", pixels), (f"{stem}-labels-idx1-ubyte", labels)):
+            (folder / name).write_bytes(struct.pack(f">{1 + array.ndim}i", 0x800 + array.ndim, *array.shape) + array.tobytes())
+    return {"path": str(folder)}
+
+
 NEEDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "resize": lambda folder: {"height": 6, "width": 7},
     "arrays": _arrays,
+    "image_folder": _pictures,
+    "idx": _idx,
     "plain_text": _text,
     "stdlib_text": lambda folder: {"context": 16, "max_bytes": 4000},
 }

@@ -17,7 +17,7 @@ from laws.cases import STILL, all_tensors, begin, parts_of, ready
 from torchstone.core.protocols import Batch, TokenShape
 from torchstone.data.splits import TensorSplit
 from torchstone.losses import L2, MSE, CrossEntropy, Focal
-from torchstone.models import GPTConfig, MLPConfig
+from torchstone.models import GPTConfig, LenetConfig, MLPConfig, VITConfig
 from torchstone.optim import SAM, SGD
 from torchstone.train.state import TrainState
 from torchstone.train.step import train_step
@@ -36,13 +36,15 @@ LOSSES = [loss for part in parts_of("loss") for loss in SETTINGS.get(part.kind) 
 
 MODELS: dict[str, tuple[Any, ...]] = {
     "mlp": (MLPConfig(hidden=(9,)),),
+    "lenet": (LenetConfig(),),
+    "vit": (VITConfig(depth=2, dim=12, num_heads=2), VITConfig(depth=1, dim=12, num_heads=2, pool="mean")),
     "gpt": (
         GPTConfig(depth=1, dim=16, num_heads=2, tie=True),
         GPTConfig(depth=1, dim=16, num_heads=2, positions="learned", norm="rms", bias=True),
     ),
 }
-NORMED = {"conv_net"}
-"""Models with batch norm: no claim is made for them (see regressions/test_peers.py, case 14)."""
+NORMED = {"conv_net", "resnet", "cifar_resnet", "fast_conv_net", "mobilenetv2", "pretrained"}
+"""Models with batch norm, or with the body of any: no claim is made for them (see regressions/test_peers.py, case 14)."""
 
 
 def fresh(method: Any, model: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, TrainState]:

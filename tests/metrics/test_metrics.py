@@ -2,16 +2,16 @@
 
 import itertools
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchstone.metrics import Accuracy, BitsPerByte, Confusion, MeanLoss, Metric
+from torchstone.metrics import Accuracy, BitsPerByte, CalibrationError, ClassReport, Confusion, MeanLoss, Metric, TopK
 
-METRICS = [Accuracy(), MeanLoss(), Confusion(), BitsPerByte()]
+METRICS = [Accuracy(), TopK(k=2), MeanLoss(), Confusion(), ClassReport(), CalibrationError(), BitsPerByte()]
 C = 5
 
 
@@ -74,5 +74,15 @@ def test_nothing_counted_is_undefined(metric: Metric) -> None:
     for n in (0, 4):
         outputs, _, _, terms = split_of(n, 0)
         result = metric.result(metric.measure(outputs, torch.full((n,), -100), torch.zeros(n), terms))
-        for value in result.values():
-            assert value == [[0] * C] * C if isinstance(value, list) else math.isnan(value)
+        for name, value in result.items():
+            if name == "confusion":
+                assert value == [[0] * C] * C
+            elif name == "per_class":
+                assert [row["class"] for row in value] == ["0", "1", "2", "3", "4"] and not any(row["count"] for row in value)
+                assert all(math.isnan(row[column]) for row in value for column in ("precision", "recall", "f1"))
+            else:
+                assert math.isnan(value)
+
+
+def test_every_metric_is_tried() -> None:
+    assert {type(metric) for metric in METRICS} == set(get_args(Metric))

@@ -1,9 +1,11 @@
 """Groups are partitions of a model's parameters."""
 
+import pytest
 import torch
 from torch import nn
 
-from torchstone.optim import SGD, FlatParameters, NoDecay
+from torchstone.core.errors import UserError
+from torchstone.optim import SGD, AdamW, FlatParameters, HeadFirst, Muon, NoDecay
 
 
 def test_vectors_do_not_decay_and_matrices_do():
@@ -26,3 +28,85 @@ def test_a_model_of_vectors_alone_and_a_tied_one():
     model[1].weight = model[0].weight
     assert NoDecay()(model)[0].names == ("0.weight",)
     FlatParameters(model, NoDecay()(model))
+
+
+# --- the head first ----------------------------------------------------------------------------------------------------
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(3, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x).tanh())
+
+
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.1, momentum=0.9, weight_decay=0.1), AdamW(lr=0.1), Muon(lr=0.1, weight_decay=0.1)])
+def test_a_frozen_body_stays_what_it_was_to_the_bit_and_then_moves(optimizer):
+    torch.manual_seed(0)
+    model, groups = Small(), HeadFirst(share=0.5, body_lr_scale=0.5, ramp=0.0)
+    flat = FlatParameters(model, groups(model))
+    memory = optimizer.init(flat)
+    before = {name: tensor.clone() for name, tensor in flat.named(flat.data).items()}
+    for step in range(4):
+        groups.update(flat, step, 4)
+        flat.zero_grad()
+        model(torch.randn(8, 3)).square().mean().backward()
+        optimizer.step(flat, memory)
+        moved = {name for name, tensor in flat.named(flat.data).items() if not torch.equal(tensor, before[name])}
+        frozen = {name for name in flat.names if name.startswith("body")}
+        assert moved == ({n for n in flat.names if n not in frozen} if step < 2 else set(flat.names))
+        assert all(parameter.requires_grad for parameter in model.head.parameters())
+        assert all(parameter.requires_grad == (step >= 2) for parameter in model.body.parameters())
+
+
+def test_the_head_learns_under_head_first_as_it_does_with_the_body_held_by_hand():
+    """The same first phase, once by the groups and once by a body that torch.optim never sees."""
+    torch.manual_seed(1)
+    ours, theirs = Small(), Small()
+    theirs.load_state_dict(ours.state_dict())
+    groups = HeadFirst(share=1.0)
+    flat = FlatParameters(ours, groups(ours))
+    part = SGD(lr=0.1, momentum=0.9)
+    memory = part.init(flat)
+    reference = torch.optim.SGD(theirs.head.parameters(), lr=0.1, momentum=0.9)
+    for step in range(3):
+        x = torch.randn(5, 3)
+        groups.update(flat, step, 3)
+        flat.zero_grad()
+        ours(x).square().mean().backward()
+        part.step(flat, memory)
+        reference.zero_grad()
+        theirs(x).square().mean().backward()
+        reference.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-7)
+
+
+def test_the_rate_of_the_body():
+    part = HeadFirst(share=0.4, body_lr_scale=0.2, ramp=0.2)
+    assert [part.body_scale(step, 10) for step in range(4)] == [0.0] * 4
+    assert [part.body_scale(step, 10) for step in range(4, 7)] == pytest.approx([0.1, 0.2, 0.2])
+    assert HeadFirst(share=0.0, ramp=0.0).body_scale(0, 10) == 0.1
+    assert HeadFirst(share=1.0).body_scale(9, 10) == 0.0
+    assert part.plan(0.01, 10) == [
+        "updates 1 to 4: the head alone, at rate 0.01",
+        "updates 5 to 10: everything: the head at rate 0.01, the body at 0.002",
+    ]
+
+
+def test_head_first_needs_a_head_and_decays_matrices_alone():
+    with pytest.raises(UserError, match="no output layer called head"):
+        HeadFirst()(nn.Linear(2, 2))
+    groups = HeadFirst()(Small())
+    assert [(group.names, group.decay_scale) for group in groups] == [
+        (("body.weight",), 1.0),
+        (("body.bias",), 0.0),
+        (("head.weight",), 1.0),
+        (("head.bias",), 0.0),
+    ]
+    for wrong in ({"share": 1.5}, {"body_lr_scale": -1.0}, {"ramp": 2.0}):
+        with pytest.raises(ValueError, match=f"HeadFirst.{next(iter(wrong))} must be"):
+            HeadFirst(**wrong)

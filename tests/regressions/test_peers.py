@@ -467,7 +467,7 @@ def test_20_the_report_counts_the_split(tmp_path: Path) -> None:
             keep=keep,
         )
         assert sum(sum(row) for row in result["confusion"]) == 13
-        assert sorted(torch.cat([index for index, _ in keep]).tolist()) == list(range(13))
+        assert sorted(torch.cat([index for index, _, _ in keep]).tolist()) == list(range(13))
 
 
 @pytest.mark.parametrize("model", [CONV, GPT], ids=["classify", "language"])

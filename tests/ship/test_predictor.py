@@ -15,6 +15,7 @@ from torchstone.data import Digits, StdlibText
 from torchstone.experiment import load_experiment
 from torchstone.ship import Predictor, load
 from torchstone.ship.artifact import VERSION, candidates
+from torchstone.tasks import Classify
 from torchstone.train import folder
 from torchstone.train.evaluate import evaluate
 
@@ -75,12 +76,31 @@ def evaluated_outputs(run: Path, predictor: Predictor) -> torch.Tensor:
         precision=experiment.run.precision,
         sample_transforms=experiment.method.sample_transforms,
         batch_transforms=experiment.method.batch_transforms,
+        forward=experiment.task.forward,
         keep=kept,
     )
-    return torch.cat([outputs for _, outputs in kept])
+    return torch.cat([outputs for _, outputs, _ in kept])
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv"])
+@pytest.fixture(scope="module")
+def seen_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every picture is looked at from both sides, in evaluation and in prediction."""
+    out = tmp_path_factory.mktemp("flip") / "run"
+    torchstone.train(torchstone.recipes.digits(), *SHORT, "model.widths=[8]", "task.views=flip", out=out)
+    return out
+
+
+def test_views_are_averaged_in_prediction(seen_twice: Path) -> None:
+    predictor = load(seen_twice)
+    images = digits_test()[0][:40]
+    probabilities = [[row["probabilities"][str(label)] for label in range(10)] for row in predictor.predict(images)]
+    plain = replace(predictor, artifact=replace(predictor.artifact, task=Classify()))
+    both = (plain.logits(images).double().softmax(1) + plain.logits(images.flip(-1)).double().softmax(1)) / 2
+    torch.testing.assert_close(torch.tensor(probabilities, dtype=torch.float64), both, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(plain.logits(images).double().softmax(1), both, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv", "seen_twice"])
 def test_predictions_reproduce_the_run_s_test_accuracy_and_logits(name: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(name)
     predictor = load(run)
@@ -126,7 +146,7 @@ def test_every_form_of_the_same_samples_gives_the_same(mlp: Path, tmp_path: Path
 def test_bytes_are_scaled_as_the_data_scale_them(mlp: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
     scaled = torch.from_numpy(levels[:, None]).to(torch.float32).div_(255)
-    assert torch.equal(load(mlp).logits(levels), load(mlp).logits(scaled))
+    torch.testing.assert_close(load(mlp).logits(levels), load(mlp).logits(scaled))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +185,7 @@ def test_files_that_are_no_arrays_are_refused(mlp: Path, tmp_path: Path) -> None
     }.items():
         with pytest.raises(UserError, match=message):
             predictor.predict(tmp_path / name)
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="holds no pictures"):
         predictor.predict(tmp_path)
 
 

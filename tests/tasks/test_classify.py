@@ -21,8 +21,17 @@ def test_from_facts_to_parts() -> None:
     results = {}
     for metric in task.metrics(FACTS):
         results |= metric.result(metric.measure(torch.eye(3), torch.arange(3), torch.ones(3), torch.zeros(3)))
-    assert set(results) == {"loss", "accuracy", "confusion"}
+    assert set(results) == {"loss", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "calibration_error", "confusion"}
+    assert [row["class"] for row in results["per_class"]] == ["cat", "dog", "eel"]
     assert task.selection[0] in results
+
+
+def test_top_5_is_measured_where_it_says_something() -> None:
+    names = {}
+    for classes in (5, 6):
+        facts = Facts(inputs=VectorShape(4), classes=tuple(map(str, range(classes))))
+        names[classes] = {type(metric).__name__ for metric in Classify().metrics(facts)}
+    assert names[6] - names[5] == {"TopK"}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,12 @@ def test_from_facts_to_parts() -> None:
 def test_what_it_refuses(facts: Facts, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Classify().accepts(facts)
+
+
+def test_views_need_pictures() -> None:
+    Classify(views="flip").accepts(FACTS)
+    with pytest.raises(UserError, match="task.views=flip mirrors pictures"):
+        Classify(views="flip").accepts(Facts(inputs=VectorShape(4), classes=("a", "b")))
 
 
 def test_decode() -> None:
@@ -57,6 +72,11 @@ def test_picture_is_the_image_enlarged() -> None:
     assert (picture[0, 0] == 0).all()
     assert (picture[-1, -1] == 255).all()
     np.testing.assert_array_equal(picture[4::8, 4::8, 0], np.rint(image[0].numpy() * 255))
+
+
+def test_bytes_are_shown_as_they_are() -> None:
+    image = torch.randint(0, 256, (3, 64, 70), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(Classify().picture((image, torch.tensor(0))), image.permute(1, 2, 0).numpy())
 
 
 def test_the_frame_says_right_or_wrong() -> None:

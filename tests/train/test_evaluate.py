@@ -93,8 +93,8 @@ def test_the_averaged_weights_are_the_ones_looked_at(tmp_path: Path) -> None:
 def test_outputs_are_kept_on_demand(tmp_path: Path) -> None:
     kept: list[Any] = []
     scored(trained(NOISY, tmp_path).model, keep=kept)
-    assert torch.cat([rows for rows, _ in kept]).tolist() == list(range(13))
-    assert torch.cat([outputs for _, outputs in kept]).shape == (13, 3)
+    assert torch.cat([rows for rows, _, _ in kept]).tolist() == list(range(13))
+    assert torch.cat([outputs for _, outputs, _ in kept]).shape == (13, 3)
 
 
 # --- the best ----------------------------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ def stored_tree_is_this_one(monkeypatch: pytest.MonkeyPatch) -> Callable[[Experi
     """A part of one's own is written but not read back; here it is."""
 
     def pretend(experiment: Experiment) -> None:
-        monkeypatch.setattr("torchstone.experiment.load_experiment", lambda path: prepare(experiment).experiment)
+        monkeypatch.setattr("torchstone.experiment.running.load_experiment", lambda path: prepare(experiment).experiment)
 
     return pretend
 

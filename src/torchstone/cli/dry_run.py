@@ -11,15 +11,13 @@ import torch
 
 from torchstone import profile
 from torchstone.core import ranks, tree
-from torchstone.data.loader import Samples
+from torchstone.data.ready import ready
 from torchstone.experiment import Experiment, Prepared, choose_device, prepare, threads_restored
+from torchstone.experiment.running import plan_lines, speed_lines
 from torchstone.train.build import build_state
 from torchstone.train.evaluate import evaluate
-from torchstone.train.loop import Job, updates
-from torchstone.train.step import train_step
-
-TRIAL_SECONDS = 1.0
-MOST_TRIAL_STEPS = 20
+from torchstone.train.loop import Job
+from torchstone.train.speed import trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ def dry_run(experiment: Experiment, edits: Sequence[str]) -> DryRun:
         if run.threads is not None:
             torch.set_num_threads(run.threads)
         facts = measured(prepared)
-    lines = [f"# {line}" for line in described(facts)]
+    lines = [f"# {line}" for line in [*described(facts), *plan_lines(prepared), *speed_lines(prepared)]]
     toml = tree.to_toml(prepared.experiment)
     return DryRun({"experiment": tree.encode(prepared.experiment), **facts}, "\n".join([*lines, "", toml]).rstrip("\n"))
 
@@ -51,7 +49,7 @@ def measured(prepared: Prepared) -> dict[str, Any]:
     experiment = prepared.experiment
     method, run = experiment.method, experiment.run
     rows = min(run.microbatch_size or run.batch_size, -(-run.batch_size // ranks.world()))
-    sample = Samples(prepared.splits.train, method.sample_transforms, 0).whole(np.zeros(1, dtype=np.int64))[0]
+    sample = ready(prepared.inputs, "contiguous")
     parameters = profile.parameters(prepared.model)
     state = build_state(prepared.model, method, run, prepared.device)
     moments = sum(tensor.ndim > 0 for tensor in state.optimizer.values())
@@ -74,26 +72,13 @@ def measured(prepared: Prepared) -> dict[str, Any]:
         "parameters": parameters,
         "macs": prepared.macs,
         "memory": memory,
+        "speed": None if prepared.trial is None else prepared.trial.document(),
         "steps": job.total,
         "steps_per_epoch": job.plan.updates,
         "evaluations": evaluations,
         "seconds_per_step": step_seconds,
         "estimated_seconds": job.total * step_seconds + looks * evaluation_seconds,
     }
-
-
-def trial(job: Job, state: Any) -> float:
-    """Seconds a step: the median after the first, which is slower."""
-    seconds: list[float] = []
-    started = last = perf_counter()
-    for number, (epoch, microbatches) in enumerate(updates(job, 0)):
-        report = train_step(state, microbatches, job.method, job.setting, epoch)
-        float(report.loss)  # waits for an accelerator
-        now = perf_counter()
-        seconds, last = [*seconds, now - last], now
-        if ranks.any_of(now - started > TRIAL_SECONDS)[0] or number + 1 >= MOST_TRIAL_STEPS:
-            break
-    return float(np.median(seconds[1:] or seconds))
 
 
 class Head:
@@ -121,6 +106,8 @@ def evaluation_trial(job: Job, state: Any) -> float:
         device=job.device,
         batch_size=job.run.evaluation_batch_size,
         precision=job.run.precision,
+        memory_format=job.run.memory_format,
+        forward=getattr(job.task, "forward", None),
         sample_transforms=job.method.sample_transforms,
         batch_transforms=job.method.batch_transforms,
     )

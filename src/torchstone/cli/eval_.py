@@ -2,37 +2,53 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_device, add_json
-from torchstone.core.errors import UserError, warn
+from torchstone.core.errors import UserError, WorkError, warn
 
 if TYPE_CHECKING:
     from torchstone.core.protocols import Split
     from torchstone.ship import Predictor
+    from torchstone.ship.labeled import Labeled
 
 HELP = "the metrics of a run's resulting weights, on its test split or on other data"
 EXAMPLES = """  torchstone eval runs/digits/run                       the same numbers as in its metrics.json
+  torchstone eval runs/photos/run --data holiday        a folder of class folders; of train, val and test in it the test
   torchstone eval runs/digits/run --data more.npz       all samples of that file (arrays x and y)
   torchstone eval runs/gpt-bytes/run --data book.txt    all bytes of that text
   torchrun --nproc-per-node 2 -m torchstone eval runs/digits/run"""
 
+MOST_SHOWN = 20
+"""Classes whose samples are counted on the terminal; --json has them all."""
+
+Choice = Literal["refuse", "skip"]
+
 
 def add(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="a .npz file (x and y), or a text file; else the test split")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="a folder of class folders, a .npz file (x and y), IDX files, a text; else the test split"
+    )
+    for option, what in {
+        "--on-unknown": "of class folders that the model does not know: refuse (name them and end) or skip (leave them out); refuse",
+        "--on-bad": "of pictures that cannot be read: refuse (name them and end) or skip (up to 1 %%, counted); refuse",
+    }.items():
+        parser.add_argument(option, choices=("refuse", "skip"), default="refuse", metavar="WHAT", help=what)
     add_device(parser)
     add_json(parser, "metrics.json's document, `final` measured anew,")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    document = evaluated(arguments.run, arguments.data, arguments.device)
+    document = evaluated(arguments.run, arguments.data, arguments.device, on_unknown=arguments.on_unknown, on_bad=arguments.on_bad)
     if arguments.json:
         output.say_json(document)
         return output.DONE
-    where = arguments.data or f"the test split of {output.short(arguments.run)}"
+    where = f"the test split of {output.short(arguments.run)}" if arguments.data is None else f"{arguments.data} ({document['part']})"
     output.say(f"{where}, weights of {document['checkpoint']}")
+    if document.get("class_counts"):
+        output.say(f"  {document['samples']} samples: {counted(document['class_counts'])}")
     for line in output.table([(name, output.number(value)) for name, value in scalars(document["final"]).items()], indent="  "):
         output.say(line)
     return output.DONE
@@ -43,18 +59,26 @@ def scalars(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not isinstance(value, list | dict)}
 
 
-def evaluated(run: str | Path, path: str | Path | None = None, device: str = "auto") -> dict[str, Any]:
+def counted(class_counts: dict[str, int]) -> str:
+    more = f" and {len(class_counts) - MOST_SHOWN} more classes" if len(class_counts) > MOST_SHOWN else ""
+    return ", ".join(f"{name} {count}" for name, count in list(class_counts.items())[:MOST_SHOWN]) + more
+
+
+def evaluated(
+    run: str | Path, path: str | Path | None = None, device: str = "auto", *, on_unknown: Choice = "refuse", on_bad: Choice = "refuse"
+) -> dict[str, Any]:
     """The document of metrics.json with `final` measured anew, and what it was measured with.
 
+    path: data as `ship.labeled.open_labeled` reads them, described in the document; None: the test split of the run's own data.
     Raises UserError for what is no run, has no weights yet, or does not fit the data. Under `torchrun` every rank calls it.
     """
     import torch
 
     from torchstone import ship
     from torchstone.core import ranks
-    from torchstone.experiment import choose_device, load_experiment, resolved, threads_restored
+    from torchstone.experiment import choose_device, load_experiment, threads_restored
+    from torchstone.ship.labeled import open_labeled
     from torchstone.train import folder
-    from torchstone.train.evaluate import evaluate
 
     run, path = Path(run), None if path is None else Path(path)
     folder.require_run(run)
@@ -63,24 +87,61 @@ def evaluated(run: str | Path, path: str | Path | None = None, device: str = "au
         if experiment.run.threads is not None:
             torch.set_num_threads(experiment.run.threads)
         predictor = ship.load(run, device=choose_device(device))
-        facts = predictor.artifact.facts
-        split = own_test_split(run, experiment, predictor) if path is None else all_samples(path, experiment, predictor)
-        method = resolved(experiment, facts).method if experiment.method.loss is None else experiment.method
-        final = evaluate(
+        if path is None:
+            measured_on = {}
+            final = measured(experiment, predictor, own_test_split(run, experiment, predictor))
+        else:
+            skipped: list[str] | None = [] if on_bad == "skip" else None
+            other = open_labeled(path, predictor, on_unknown=on_unknown, skipped=skipped)
+            measured_on = {"data": str(path), **described(other, path, skipped or [])}
+            final = measured(experiment, predictor, other.split)
+    stored = folder.read_json(run / folder.METRICS) if (run / folder.METRICS).exists() else {"best": {}, "cost": {}, "status": "unfinished"}
+    return {**stored, "final": final, "checkpoint": predictor.checkpoint.name, **measured_on}
+
+
+def measured(experiment: Any, predictor: "Predictor", split: "Split") -> dict[str, Any]:
+    """All metrics of the run's task over the split, by the run's own loss, precision and batches."""
+    from torchstone.experiment import resolved
+    from torchstone.ship.inputs import PictureFiles, refusal, unreadable
+    from torchstone.train.evaluate import evaluate
+
+    facts, run = predictor.artifact.facts, experiment.run
+    method = resolved(experiment, facts).method if experiment.method.loss is None else experiment.method
+    try:
+        return evaluate(
             predictor.model,
             split,
+            forward=experiment.task.forward,
             loss=method.loss,  # type: ignore[arg-type]
             metrics=experiment.task.metrics(facts),
             device=predictor.device,
-            batch_size=experiment.run.evaluation_batch_size,
-            precision=experiment.run.precision,
+            batch_size=run.evaluation_batch_size,
+            precision=run.precision,
+            memory_format=run.memory_format,
             sample_transforms=predictor.artifact.preprocess.sample,
             batch_transforms=predictor.artifact.preprocess.batch,
-            workers=experiment.run.workers,
+            workers=run.workers,
         )
-    stored = folder.read_json(run / folder.METRICS) if (run / folder.METRICS).exists() else {"best": {}, "cost": {}, "status": "unfinished"}
-    measured_on = {} if path is None else {"data": str(path)}
-    return {**stored, "final": final, "checkpoint": predictor.checkpoint.name, **measured_on}
+    except WorkError:
+        bad = list(unreadable(split, range(len(split))).values()) if isinstance(split, PictureFiles) else []
+        if not bad:
+            raise
+        raise UserError(refusal(bad, len(split))) from None
+
+
+def described(other: "Labeled", path: Path, skipped: list[str]) -> dict[str, Any]:
+    """What a document says of data that are not the run's own."""
+    from torchstone.ship.inputs import FIRST
+
+    if skipped:
+        warn(f"{path}: {len(skipped)} pictures skipped: {'; '.join(skipped[:FIRST])}")
+    return {
+        "part": other.part,
+        "samples": len(other.split),
+        "class_counts": dict(other.class_counts),
+        "left_out": dict(other.left_out),
+        "skipped_pictures": len(skipped),
+    }
 
 
 def own_test_split(run: Path, experiment: Any, predictor: "Predictor") -> "Split":
@@ -103,65 +164,3 @@ def require_same_inputs(what: str, inputs: Any, predictor: "Predictor") -> None:
     expected = predictor.artifact.facts.inputs
     if inputs != expected:
         raise UserError(f"{what}: inputs are {tree.encode(inputs)}, the model was trained on {tree.encode(expected)}")
-
-
-def all_samples(path: Path, experiment: Any, predictor: "Predictor") -> "Split":
-    """Every sample of a .npz file, or every byte of a text.
-
-    Raises UserError for what cannot be read, and for labels that are no class of the model.
-    """
-    from torchstone.core.protocols import TokenShape
-
-    shape = predictor.artifact.facts.inputs
-    if isinstance(shape, TokenShape):
-        return text_split(path, shape.length)
-    if path.suffix.lower() != ".npz":
-        raise UserError(f"{path}: a .npz file with the arrays x and y is needed")
-    return labeled_split(path, predictor)
-
-
-def text_split(path: Path, context: int) -> "Split":
-    import torch
-
-    from torchstone.data.sources.text import covering_windows
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) < 2:
-        raise UserError(f"{path}: holds {len(content)} bytes; at least 2 are needed to predict one")
-    return covering_windows(torch.frombuffer(bytearray(content), dtype=torch.uint8), context)
-
-
-def labeled_split(path: Path, predictor: "Predictor") -> "Split":
-    """All samples of x and y, or of every x_… with its y_…, in that order."""
-    import numpy as np
-    import torch
-
-    from torchstone.data.sources.npz import read_arrays
-    from torchstone.data.splits import TensorSplit
-    from torchstone.ship.arrays import as_samples
-
-    endings = ("", "_train", "_validation", "_test")
-    arrays, present = read_arrays(path, frozenset(f"{axis}{ending}" for axis in "xy" for ending in endings))
-    pairs = [(f"x{ending}", f"y{ending}") for ending in endings if f"x{ending}" in arrays and f"y{ending}" in arrays]
-    if not pairs:
-        raise UserError(f"{path}: has no arrays x and y; found {', '.join(present[:20]) or 'nothing'}")
-    classes = len(predictor.artifact.facts.classes)
-    inputs, targets = [], []
-    for x_name, y_name in pairs:
-        x = as_samples(arrays[x_name], predictor.artifact.facts.inputs, f"{path}, array {x_name}", any_size=predictor.resizes)
-        y = arrays[y_name]
-        if y.shape != (len(x),) or y.dtype.kind not in "iu":
-            raise UserError(
-                f"{path}, array {y_name}: {y.dtype} {list(y.shape)}; labels are whole numbers [{len(x)}], one for each row of {x_name}"
-            )
-        wrong = np.asarray((y < 0) | (y >= classes))
-        if wrong.any():
-            raise UserError(
-                f"{path}, array {y_name}, row {int(wrong.argmax())}: is label {y[wrong][0]}; the model's classes are 0 to {classes - 1}"
-            )
-        inputs.append(x)
-        targets.append(torch.from_numpy(y.astype(np.int64)))
-    return TensorSplit(torch.cat(inputs), torch.cat(targets))

@@ -36,7 +36,6 @@ def add(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from torchstone.cli.dry_run import dry_run
-    from torchstone.experiment import train_experiment
 
     experiment, recipe = find_recipe(arguments.recipe)
     edits = [*arguments.edits, *option_edits(arguments)]
@@ -52,13 +51,31 @@ def run(arguments: argparse.Namespace) -> int:
         return output.DONE
     if arguments.resume and out is None:
         out = newest_unfinished(Path("runs") / recipe)
-    trained = train_experiment(experiment, *edits, out=out, recipe=recipe, resume=arguments.resume)
+    trained = train_with_report(experiment, *edits, out=out, recipe=recipe, resume=arguments.resume)
     if arguments.json:
         output.say_json(trained.metrics)
     elif output.prints():
         for line in summary(trained):
             output.say(line)
     return output.DONE
+
+
+def train_with_report(experiment: "Experiment", *edits: str, **options: Any) -> "Trained":
+    """`train_experiment`, and at its end the run's page: what `torchstone.train` is in Python too."""
+    from torchstone.experiment import train_experiment
+
+    return train_experiment(experiment, *edits, report=draw, **options)
+
+
+def draw(run: Path) -> None:
+    """The run's page. A page that cannot be drawn is a warning: the run is whole without it."""
+    from torchstone import report
+    from torchstone.core.errors import warn
+
+    try:
+        report.write(run)
+    except Exception as error:
+        warn(f"{run}: no report was drawn ({type(error).__name__}: {error}); torchstone report {run} tries again")
 
 
 def find_recipe(name: str) -> tuple["Experiment", str]:
@@ -146,6 +163,7 @@ def summary(trained: "Trained") -> list[str]:
         ("status", f"{metrics['status']}{ending}, {metrics.get('steps', '?')} steps{seconds}"),
         ("test", "  ".join(f"{name} {output.number(value)}" for name, value in scalars(metrics["final"]).items())),
         ("run", where),
+        ("report", output.short(trained.folder / "report.html") if (trained.folder / "report.html").is_file() else "none"),
         ("weights", f"{output.short(kept[0])}{averaged}" if kept else "none"),
         ("next", f"torchstone predict {where} {'PROMPT' if isinstance(artifact.task, Language) else 'INPUT'}"),
         ("", f"torchstone eval {where}"),

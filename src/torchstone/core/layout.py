@@ -5,5 +5,6 @@ VERSION = 1
 
 EXPERIMENT, ENVIRONMENT, ARTIFACT, METRICS = "experiment.toml", "environment.json", "artifact.json", "metrics.json"
 CHECKPOINTS = "checkpoints"
+PREDICTIONS, PICTURES = "predictions.safetensors", "pictures"
 STEP = "step-"
 """How a checkpoint's folder begins; its step follows."""

@@ -17,8 +17,12 @@ _MOST_BYTES = 4096
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+class InUse(UserError):
+    """Another process holds the lock; it may well give it back."""
+
+
 class Lock:
-    """The lock of an existing folder, taken at once or refused with a UserError that names the holder.
+    """The lock of an existing folder, taken at once or refused with a UserError (InUse) that names the holder.
 
     Forked children do not hold it: they outlive their parent without keeping the folder. Take it on rank 0 only.
     """
@@ -79,7 +83,7 @@ def _flock(fd: int, path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = _named(os.pread(fd, _MOST_BYTES, 0))
-        raise UserError(f"{path.parent} is in use by {holder}; wait until it ends, or choose another folder") from None
+        raise InUse(f"{path.parent} is in use by {holder}; wait until it ends, or choose another folder") from None
     except OSError as error:
         raise UserError(f"{path.parent}: its file system has no locks ({error.strerror}); choose a folder on a local disk") from None
 

@@ -70,6 +70,8 @@ class Facts:
     """How the splits were made, in words."""
     fingerprint: str = ""
     """SHA-256 over everything the splits hold; a resumed run must meet the same."""
+    notes: tuple[tuple[str, int], ...] = ()
+    """What was counted while the data were read: (("skipped pictures", 2), ...)."""
 
 
 @runtime_checkable
@@ -108,6 +110,15 @@ class Parameters(Protocol):
     grad: Tensor
 
     def __iter__(self) -> Iterator[nn.Parameter]: ...
+
+
+@runtime_checkable
+class MadeFromData(Protocol):
+    """A network with weights that are computed from data before training."""
+
+    def initialize_from(self, inputs: Tensor) -> None:
+        """Called once, with a few thousand training samples as the model reads them."""
+        ...
 
 
 # --- the seats -------------------------------------------------------------------------------------------------------
@@ -189,6 +200,19 @@ class Group:
 class Groups(Protocol):
     def __call__(self, model: nn.Module) -> Sequence[Group]:
         """A partition of the names in `model.named_parameters()`."""
+        ...
+
+
+@runtime_checkable
+class MovingGroups(Groups, Protocol):
+    """Groups whose rates move during the run: gradual unfreezing."""
+
+    def update(self, parameters: Any, step: int, total: int) -> None:
+        """Sets the `lr_scale` of `parameters.groups` before an update, as a pure function of the step; 0 freezes."""
+        ...
+
+    def plan(self, lr: float, total: int) -> list[str]:
+        """The phases of a run in words."""
         ...
 
 

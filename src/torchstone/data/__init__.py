@@ -1,32 +1,40 @@
 """Data: sources (opened into three splits and their facts), the order of an epoch, transforms, the loader. The unions are the registry.
 
-sources            Digits, StdlibText, PlainText, Arrays
+sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX
 sampler            Uniform: the order of an epoch
 sample_transforms  Resize, AddNoise: one sample as it is read
-batch_transforms   Flip, PaddedCrop, Normalize, Mixup: a whole batch, on its device
+batch_transforms   Flip, PaddedCrop, Warp, ColorJitter, Cutout, Mixup, Cutmix, Normalize: a whole batch, on its device
 splits             TensorSplit (samples in memory), and how samples are held out
 facts              counts, mean and deviation, fingerprint
+decode, cache      picture files to bytes of one size, once
+pictures           picture files as a split
+pixels, ready      what bytes mean, and what the model reads
 loader, workers    batches of an epoch, prepared here or ahead in worker processes
 pytree             functions over every tensor of a sample
 """
 
-from torchstone.data.batch_transforms import Flip, Mixup, Normalize, PaddedCrop
+from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, Mixup, Normalize, PaddedCrop, Warp
 from torchstone.data.loader import load
 from torchstone.data.sample_transforms import AddNoise, Resize
 from torchstone.data.sampler import Uniform
-from torchstone.data.sources import Arrays, Digits, PlainText, StdlibText
+from torchstone.data.sources import IDX, Arrays, Digits, ImageFolder, PlainText, StdlibText
 
-Source = Digits | StdlibText | PlainText | Arrays
+Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX
 Sampler = Uniform
 SampleTransform = Resize | AddNoise
-BatchTransform = Flip | PaddedCrop | Normalize | Mixup
+BatchTransform = Flip | PaddedCrop | Warp | ColorJitter | Cutout | Mixup | Cutmix | Normalize
 
 __all__ = [
+    "IDX",
     "AddNoise",
     "Arrays",
     "BatchTransform",
+    "ColorJitter",
+    "Cutmix",
+    "Cutout",
     "Digits",
     "Flip",
+    "ImageFolder",
     "Mixup",
     "Normalize",
     "PaddedCrop",
@@ -37,5 +45,6 @@ __all__ = [
     "Source",
     "StdlibText",
     "Uniform",
+    "Warp",
     "load",
 ]

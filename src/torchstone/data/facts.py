@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchstone.core.protocols import Facts, InputShape
+from torchstone.data.pixels import as_float
 from torchstone.data.splits import TensorSplit
 
 CHUNK = 4096
@@ -43,9 +44,11 @@ def mean_and_std(split: TensorSplit) -> tuple[tuple[float, ...], tuple[float, ..
     across = [d for d in range(split.inputs.ndim) if d != 1]
     count = split.inputs.numel() // split.inputs.shape[1]
     shape = [-1 if d == 1 else 1 for d in range(split.inputs.ndim)]
-    mean = sum((split.fetch(chunk)[0].double().sum(across) for chunk in chunks), torch.zeros(())) / count
+    mean = sum((as_float(split.fetch(chunk)[0]).double().sum(across) for chunk in chunks), torch.zeros(())) / count
     centered = mean.reshape(shape)
-    variance = sum(((split.fetch(chunk)[0].double() - centered).square().sum(across) for chunk in chunks), torch.zeros(())) / count
+    variance = (
+        sum(((as_float(split.fetch(chunk)[0]).double() - centered).square().sum(across) for chunk in chunks), torch.zeros(())) / count
+    )
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
 
 

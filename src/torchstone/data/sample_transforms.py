@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from torchstone.core import random
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape, PyTree
+from torchstone.data.pixels import as_float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +47,12 @@ class Resize:
         image, target = sample
         if image.shape[-2:] == (self.height, self.width):
             return sample
-        return interpolate(image[None], size=(self.height, self.width), mode="bilinear", antialias=True)[0], target
+        return interpolate(as_float(image)[None], size=(self.height, self.width), mode="bilinear", antialias=True)[0], target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddNoise:
-    """Gaussian noise on every number of the inputs, drawn from the sample's key. Sample: (float tensor, target)."""
+    """Gaussian noise on every number of the inputs, drawn from the sample's key. Sample: (tensor, target); bytes become floats."""
 
     neutral: ClassVar["AddNoise"]
     train_only: ClassVar[bool] = True
@@ -66,7 +67,7 @@ class AddNoise:
     def __call__(self, sample: tuple[PyTree, PyTree], key: int) -> tuple[PyTree, PyTree]:
         if self.std == 0:
             return sample
-        inputs, target = sample
+        inputs, target = as_float(sample[0]), sample[1]
         return inputs + self.std * _normal(key, inputs), target
 
 

@@ -15,7 +15,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class TensorSplit:
-    """All samples as two tensors; fetching is one gather each. Inputs kept as uint8 come out as float32 in [0, 1]."""
+    """All samples as two tensors; fetching is one gather each. Images of bytes stay bytes (`data.pixels` says what they mean)."""
 
     inputs: Tensor
     target: Tensor
@@ -25,10 +25,7 @@ class TensorSplit:
 
     def fetch(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         positions = torch.from_numpy(indices)
-        inputs = self.inputs.index_select(0, positions)
-        if inputs.dtype == torch.uint8:
-            inputs = inputs.to(torch.float32).div_(255)
-        return inputs, self.target.index_select(0, positions)
+        return self.inputs.index_select(0, positions), self.target.index_select(0, positions)
 
 
 @dataclass(frozen=True, slots=True)

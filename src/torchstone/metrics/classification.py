@@ -25,11 +25,44 @@ class Accuracy:
         self, outputs: Float[Tensor, "... C"], target: Target, weight: Float[Tensor, "..."], terms: Float[Tensor, "..."]
     ) -> dict[str, Tensor]:
         counted = weight > 0
-        return {"correct": ((outputs.argmax(dim=-1) == _class_of(target)) & counted).sum(), "count": counted.sum()}
+        return {"correct": ((outputs.argmax(dim=-1) == class_of(target)) & counted).sum(), "count": counted.sum()}
 
     def result(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         correct, count = int(sums["correct"]), int(sums["count"])
         return {"accuracy": correct / count if count else float("nan")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopK:
+    """`top_<k>_accuracy`: the share of terms of positive weight whose target is among the k largest outputs.
+
+    Of equal outputs the one of the smaller class counts as larger, as in `Accuracy`, which this is at k = 1.
+    """
+
+    neutral: ClassVar[None] = None
+    neutral_reason: ClassVar[str] = "a metric reads and changes nothing"
+
+    k: int = 5
+    """How many guesses are allowed."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"TopK.k must be >= 1, got {self.k}")
+
+    def measure(
+        self, outputs: Float[Tensor, "... C"], target: Target, weight: Float[Tensor, "..."], terms: Float[Tensor, "..."]
+    ) -> dict[str, Tensor]:
+        counted = weight > 0
+        label = torch.where(counted, class_of(target), 0).unsqueeze(-1)
+        its_output = outputs.gather(-1, label)
+        first_of_equals = (outputs == its_output) & (torch.arange(outputs.shape[-1], device=outputs.device) < label)
+        rank = ((outputs > its_output) | first_of_equals).sum(dim=-1)
+        found = (rank < self.k) & ~its_output.isnan().squeeze(-1)  # nothing is larger than NaN, which is no guess all the same
+        return {"found": (found & counted).sum(), "count": counted.sum()}
+
+    def result(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        found, count = int(sums["found"]), int(sums["count"])
+        return {f"top_{self.k}_accuracy": found / count if count else float("nan")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +77,7 @@ class Confusion:
     ) -> dict[str, Tensor]:
         classes = outputs.shape[-1]
         counted = weight > 0
-        cell = torch.where(counted, _class_of(target) * classes + outputs.argmax(dim=-1), 0)
+        cell = torch.where(counted, class_of(target) * classes + outputs.argmax(dim=-1), 0)
         # Adding 0 for what does not count, rather than selecting, keeps an accelerator from waiting for the host.
         counts = torch.zeros(classes * classes, dtype=torch.int64, device=outputs.device)
         return {"confusion": counts.scatter_add_(0, cell.flatten(), counted.flatten().long()).view(classes, classes)}
@@ -53,5 +86,6 @@ class Confusion:
         return {"confusion": sums["confusion"].tolist()}
 
 
-def _class_of(target: Target) -> Int[Tensor, "..."]:
+def class_of(target: Target) -> Int[Tensor, "..."]:
+    """The class that each target names."""
     return target.argmax(dim=-1) if target.is_floating_point() else target.long()

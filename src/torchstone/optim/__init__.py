@@ -18,7 +18,7 @@ from torchstone.optim.averaging import EMA
 from torchstone.optim.clip import ClipByNorm
 from torchstone.optim.flat import FlatParameters
 from torchstone.optim.gradient import SAM, Backprop
-from torchstone.optim.groups import NoDecay
+from torchstone.optim.groups import HeadFirst, NoDecay
 from torchstone.optim.muon import Muon
 from torchstone.optim.schedules import OneCycle, WarmupCosine
 from torchstone.optim.sgd import SGD
@@ -27,7 +27,7 @@ from torchstone.optim.stop import LossThreshold, Patience
 Optimizer = SGD | AdamW | Muon
 Schedule = WarmupCosine | OneCycle
 Averaging = EMA
-Groups = NoDecay
+Groups = NoDecay | HeadFirst
 Gradient = Backprop | SAM
 GradientTransform = ClipByNorm
 Stop = Patience | LossThreshold
@@ -44,6 +44,7 @@ __all__ = [
     "Gradient",
     "GradientTransform",
     "Groups",
+    "HeadFirst",
     "LossThreshold",
     "Muon",
     "NoDecay",

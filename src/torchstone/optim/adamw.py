@@ -51,6 +51,8 @@ class AdamW:
         averages, squares = cut(memory["exp_avg"]), cut(memory["exp_avg_sq"])
         pieces = zip(parameters.groups, cut(parameters.data), cut(parameters.grad), averages, squares, strict=True)
         for group, data, grad, exp_avg, exp_avg_sq in pieces:
+            if group.lr_scale == 0:  # frozen
+                continue
             adamw_(
                 [data],
                 [grad],

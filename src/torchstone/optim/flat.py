@@ -55,13 +55,14 @@ class Slot:
         return flat[self.start : self.start + self.size].view(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Span:
     """Where one group lies, and what scales its rate and its decay."""
 
     start: int
     stop: int
     lr_scale: float
+    """0: frozen. The groups seat may move it during the run (`protocols.Groups`)."""
     decay_scale: float
     names: tuple[str, ...]
 

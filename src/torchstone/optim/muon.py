@@ -71,8 +71,12 @@ class Muon:
     def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
         step = memory["step"].add_(1)
         for stack in parameters.stacks:
+            if stack.span.lr_scale == 0:  # frozen
+                continue
             self._orthogonal_step(stack, parameters, memory["exp_avg"], found_inf)
         for group, start, stop in parameters.outside_stacks:
+            if group.lr_scale == 0:
+                continue
             adamw_(
                 [parameters.data[start:stop]],
                 [parameters.grad[start:stop]],

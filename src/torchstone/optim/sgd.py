@@ -50,6 +50,8 @@ class SGD:
         cut = parameters.cut
         velocities = cut(memory["momentum"]) if "momentum" in memory else [None] * len(parameters.groups)
         for group, data, grad, velocity in zip(parameters.groups, cut(parameters.data), cut(parameters.grad), velocities, strict=True):
+            if group.lr_scale == 0:  # frozen
+                continue
             sgd_(
                 [data],
                 [grad],

@@ -20,6 +20,8 @@ class Preprocess:
 
     sample: tuple[data.SampleTransform, ...] = ()
     batch: tuple[data.BatchTransform, ...] = ()
+    fit: Literal["crop", "stretch", "pad"] = "stretch"
+    """How a picture file of another size is brought to the model's, as the run's data were."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,7 @@ class Artifact:
     facts: Facts
     preprocess: Preprocess
     precision: Literal["fp32", "bf16", "fp16"]
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     weights: Weights
     batch_size: int = 256
     """Samples of one forward in the run's evaluations: the same cut gives the same bits."""

@@ -17,16 +17,14 @@ from torchstone import models
 from torchstone.core import random, ranks, store
 from torchstone.core.errors import UserError
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import Batch, ImageShape, InputShape, Split, TokenShape
+from torchstone.core.protocols import Batch, PyTree
 from torchstone.data.loader import Samples
 from torchstone.data.pytree import map_leaves
-from torchstone.data.splits import TensorSplit
-from torchstone.ship.arrays import as_samples, read_samples
+from torchstone.data.ready import ready
+from torchstone.ship.arrays import as_samples
 from torchstone.ship.artifact import Artifact, read_artifact, read_weights
-from torchstone.ship.pictures import open_pictures
+from torchstone.ship.inputs import Named, Opener, unlabeled, unreadable
 from torchstone.tasks import Language
-
-ARRAY_FILES = (".npy", ".npz")
 
 
 def load(run: str | Path, *, device: str = "auto") -> "Predictor":
@@ -38,9 +36,23 @@ def load(run: str | Path, *, device: str = "auto") -> "Predictor":
     artifact = read_artifact(run)
     target = ranks.device_named(device, "--device ")
     model = build(artifact, str(run))
+    if artifact.memory_format == "channels_last":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tensors, checkpoint = read_weights(run, artifact.weights)
     store.copy_into(model.state_dict(keep_vars=True), tensors, f"{checkpoint}/{artifact.weights.file}.safetensors")
     return Predictor(artifact=artifact, model=model.to(target).eval(), device=target, checkpoint=checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A batch of samples and what the model says of them."""
+
+    names: list[Any]
+    """What each sample is called: the file, `file:row` or the row."""
+    inputs: PyTree
+    """The samples as they were read and resized, before the batch's preprocessing."""
+    outputs: Tensor
+    """One row a sample, on the model's device."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +73,9 @@ class Predictor:
     def predict(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
         """One dict a sample: `input` (the file, `file:row` or the row), and what the task makes of the outputs: `label`, `probabilities`.
 
-        inputs: an array or tensor of samples in the data's own form; or file paths: pictures, .npy, .npz (array x or x_test).
-        For a language model: a text or several, with the options of `continue_text`; the dicts hold `input` and `text`.
+        inputs: an array or tensor of samples in the data's own form; or paths of pictures, folders of pictures, .npy, .npz (array x or
+        x_test). For a language model: a text or several, with the options of `continue_text`; the dicts hold `input` and `text`.
+        Raises UserError naming all files that cannot be read. Everything is held in memory: `scored` and `answers` go batch by batch.
         """
         if self.is_language:
             prompts = [inputs] if isinstance(inputs, str) else list(inputs)
@@ -72,16 +85,38 @@ class Predictor:
             raise UserError(
                 f"{next(iter(options))} is an option of language models; this run's task is {type(self.artifact.task).__name__.lower()}"
             )
-        answers = []
-        for names, split in self.opened(inputs):
-            for rows, outputs in self.batches(split):
-                decoded = self.artifact.task.decode(outputs.float(), self.artifact.facts)
-                answers += [{"input": names[row], **answer} for row, answer in zip(rows.tolist(), decoded, strict=True)]
-        return answers
+        return [answer for batch in self.scored(inputs) for answer in self.answers(batch)]
+
+    def answers(self, batch: Scored) -> list[dict[str, Any]]:
+        """What the task makes of the outputs, one dict a sample."""
+        decoded = self.artifact.task.decode(batch.outputs.float(), self.artifact.facts)
+        return [{"input": name, **answer} for name, answer in zip(batch.names, decoded, strict=True)]
 
     def logits(self, inputs: Any) -> Tensor:
-        """The model's outputs for the samples, on the CPU, bit for bit those of an evaluation that cuts its batches at the same places."""
-        return torch.cat([outputs.cpu() for _, split in self.opened(inputs) for _, outputs in self.batches(split)])
+        """The model's outputs for the samples, on the CPU, bit for bit those of an evaluation that cuts its batches at the same places.
+
+        Of several views (`task.views`) they are the log of the mean probabilities.
+        """
+        return torch.cat([batch.outputs.cpu() for batch in self.scored(inputs)])
+
+    def scored(self, inputs: Any, skipped: list[str] | None = None) -> Iterator[Scored]:
+        """The samples batch by batch, in bounded memory where they are files of pictures.
+
+        skipped: receives a line a file that cannot be read, and the others go on; None: UserError with all such files, before the
+        first batch where a header tells.
+        """
+        opener = self.opener(skipped)
+        sources = self._sources(inputs, opener)
+        for number, (names, split) in enumerate(sources):
+            samples = Samples(split, self.artifact.preprocess.sample, 0)
+            for start in range(0, len(split), self.artifact.batch_size):
+                rows = np.arange(start, min(start + self.artifact.batch_size, len(split)), dtype=np.int64)
+                try:
+                    read = _read(samples, rows)
+                except UserError:
+                    rows, read = self._without_bad(samples, rows, opener, sources[number + 1 :])
+                if len(rows):
+                    yield Scored([names[row] for row in rows.tolist()], read, self.outputs(self._batch(read, rows)))
 
     def continue_text(self, prompt: str, *, count: int = 200, temperature: float = 0.8, top_k: int = 0, seed: int = 0) -> str:
         """The `count` bytes that the model writes after `prompt`, as text: a function of the prompt and the options alone.
@@ -102,58 +137,50 @@ class Predictor:
 
     # --- on the way ------------------------------------------------------------------------------------------------------
 
-    def opened(self, inputs: Any) -> Iterator[tuple[list[Any], Split]]:
-        """(names of the samples, samples) of each source in `inputs`; consecutive picture files are one source."""
-        shape, any_size = self.artifact.facts.inputs, self.resizes
-        paths = _paths(inputs)
-        if paths is None:
-            samples = as_samples(inputs, shape, any_size=any_size)
-            yield list(range(len(samples))), unlabeled(samples)
-            return
-        pictures: list[Path] = []
-        sources: list[list[Path]] = []
-        for path in paths:
-            _require_file(path)
-            if path.suffix.lower() in ARRAY_FILES:
-                sources.append([path])
-            elif not isinstance(shape, ImageShape):
-                raise UserError(f"{path}: this model reads {_kind(shape)}; hand them over as .npy or .npz (array x)")
-            elif sources and sources[-1] is pictures:
-                pictures.append(path)
-            else:
-                pictures = [path]
-                sources.append(pictures)
-        opened = [self._source(source, shape, any_size) for source in sources]  # all are checked before the first is predicted
-        yield from opened
-
-    def _source(self, paths: list[Path], shape: InputShape, any_size: bool) -> tuple[list[Any], Split]:
-        if paths[0].suffix.lower() in ARRAY_FILES:
-            samples = read_samples(paths[0], shape, any_size=any_size)
-            return [f"{paths[0]}:{row}" for row in range(len(samples))], unlabeled(samples)
-        assert isinstance(shape, ImageShape)
-        return [str(path) for path in paths], open_pictures(paths, shape, any_size=any_size)
+    def opener(self, skipped: list[str] | None = None) -> Opener:
+        """How files become samples of this model; `skipped` as in `scored`."""
+        return Opener(self.artifact.facts.inputs, self.artifact.preprocess.fit, self.resizes, skipped)
 
     @property
     def resizes(self) -> bool:
         """The preprocessing takes images of any size."""
         return any(hasattr(transform, "reshape") for transform in self.artifact.preprocess.sample)
 
-    def batches(self, split: Split) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """(rows, outputs) of each batch, in order; every sample is preprocessed as in an evaluation."""
-        samples = Samples(split, self.artifact.preprocess.sample, 0)
-        for start in range(0, len(split), self.artifact.batch_size):
-            rows = np.arange(start, min(start + self.artifact.batch_size, len(split)), dtype=np.int64)
-            inputs, target = samples.one_by_one(rows, lambda row: None) if samples.transforms else split.fetch(rows)
-            index = torch.from_numpy(rows)
-            batch = map_leaves(lambda tensor: tensor.to(self.device), Batch(inputs, target, index, torch.ones(len(rows))))
-            yield rows, self.outputs(batch)
-
     def outputs(self, batch: Batch) -> Tensor:
-        """The model's outputs for one batch that is on the device already."""
+        """The model's outputs for one batch that is on the device already, over the task's views."""
         for transform in self.artifact.preprocess.batch:
             batch = transform(batch, torch.zeros_like(batch.index))
         with torch.no_grad(), autocast(self.artifact.precision, self.device):
-            return self.model(batch.inputs)
+            return self.artifact.task.forward(self.model, ready(batch.inputs, self.artifact.memory_format))
+
+    def _sources(self, inputs: Any, opener: Opener) -> list[Named]:
+        paths = _paths(inputs)
+        if paths is not None:
+            return opener.open(paths)
+        samples = as_samples(inputs, self.artifact.facts.inputs, any_size=self.resizes)
+        return [(range(len(samples)), unlabeled(samples))]
+
+    def _batch(self, inputs: PyTree, rows: np.ndarray) -> Batch:
+        batch = Batch(inputs, torch.zeros(len(rows), dtype=torch.int64), torch.from_numpy(rows), torch.ones(len(rows)))
+        return map_leaves(lambda tensor: tensor.to(self.device), batch)
+
+    def _without_bad(self, samples: Samples, rows: np.ndarray, opener: Opener, later: list[Named]) -> tuple[np.ndarray, PyTree]:
+        """The rows that can be read and their samples. Where bad files are refused, all that are still to come are looked for."""
+        problems = unreadable(samples.split, rows.tolist())
+        bad, total = list(problems.values()), len(samples.split)
+        if opener.skipped is None:
+            bad += unreadable(samples.split, range(int(rows[-1]) + 1, total)).values()
+            for _, split in later:
+                bad += unreadable(split, range(len(split))).values()
+            total += sum(len(split) for _, split in later)
+        opener.set_aside(bad, total)
+        good = np.array([row for row in rows.tolist() if row not in problems], dtype=np.int64)
+        return good, _read(samples, good)
+
+
+def _read(samples: Samples, rows: np.ndarray) -> PyTree:
+    """The inputs of some samples, resized one by one where that is asked for."""
+    return (samples.one_by_one(rows, lambda row: None) if samples.transforms else samples.split.fetch(rows))[0]
 
 
 def build(artifact: Artifact, where: str) -> nn.Module:
@@ -164,11 +191,6 @@ def build(artifact: Artifact, where: str) -> nn.Module:
         raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
 
 
-def unlabeled(samples: Tensor) -> TensorSplit:
-    """Samples without a target, as a split."""
-    return TensorSplit(samples, torch.zeros(len(samples), dtype=torch.int64))
-
-
 def _paths(inputs: Any) -> list[Path] | None:
     """The inputs as file paths, where that is what they are."""
     if isinstance(inputs, str | Path):
@@ -176,14 +198,3 @@ def _paths(inputs: Any) -> list[Path] | None:
     if isinstance(inputs, Sequence) and len(inputs) and all(isinstance(each, str | Path) for each in inputs):
         return [Path(each) for each in inputs]
     return None
-
-
-def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    if not path.is_file():
-        raise UserError(f"{path}: {'is a folder; name the files in it' if path.is_dir() else 'not a plain file'}")
-
-
-def _kind(shape: InputShape) -> str:
-    return "tokens" if isinstance(shape, TokenShape) else "vectors"

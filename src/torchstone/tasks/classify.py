@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
+import torch
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor, nn
 
 from torchstone.core.errors import UserError
-from torchstone.core.protocols import Facts, PyTree, TokenShape
+from torchstone.core.protocols import Facts, ImageShape, PyTree, TokenShape
 from torchstone.losses import CrossEntropy
-from torchstone.metrics import Accuracy, Confusion, MeanLoss
+from torchstone.metrics import Accuracy, CalibrationError, ClassReport, Confusion, MeanLoss, Metric, TopK
+from torchstone.tasks.views import Views, averaged
 
 PICTURE_SIDE = 64
 """Smaller pictures are enlarged by a whole factor to at least this many pixels a side."""
+TOP = 5
+"""Guesses of the top-k accuracy, which is measured where there are more classes."""
 RIGHT, WRONG = (46, 160, 67), (207, 34, 46)
 
 
@@ -29,6 +33,10 @@ class Classify:
     selection: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
     """The metric by which weights and runs are chosen, and whether small or large is good."""
 
+    views: Views = "one"
+    """How evaluation and prediction look at a picture: flip averages it with its mirror image (2 forwards), flip_shift also moves both
+    by a pixel along the diagonal (6 forwards). Only where a mirrored picture means the same."""
+
     def accepts(self, facts: Facts) -> None:
         """Raises UserError if the data do not hold one of several classes an example."""
         if isinstance(facts.inputs, TokenShape):
@@ -36,6 +44,8 @@ class Classify:
         if len(facts.classes) < 2:
             found = f"only one: {facts.classes[0]}" if facts.classes else "none"
             raise UserError(f"task=classify needs data with at least two classes; these have {found}")
+        if self.views != "one" and not isinstance(facts.inputs, ImageShape):
+            raise UserError(f"task.views={self.views} mirrors pictures; the inputs of these data are vectors: task.views=one fits them")
 
     def outputs(self, facts: Facts) -> int:
         return len(facts.classes)
@@ -43,8 +53,13 @@ class Classify:
     def default_loss(self, facts: Facts) -> CrossEntropy:
         return CrossEntropy()
 
-    def metrics(self, facts: Facts) -> tuple[MeanLoss, Accuracy, Confusion]:
-        return MeanLoss(), Accuracy(), Confusion()
+    def metrics(self, facts: Facts) -> tuple[Metric, ...]:
+        top = (TopK(k=TOP),) if len(facts.classes) > TOP else ()
+        return MeanLoss(), Accuracy(), *top, ClassReport(classes=facts.classes), CalibrationError(), Confusion()
+
+    def forward(self, model: nn.Module, inputs: PyTree) -> Float[Tensor, "N C"]:
+        """The outputs by which the model is judged and used: those of `views`. Training reads model(inputs)."""
+        return averaged(model, inputs, self.views)
 
     def decode(self, outputs: Float[Tensor, "N C"], facts: Facts) -> list[dict[str, Any]]:
         """One {"label", "probabilities": {class: p}} an example."""
@@ -54,7 +69,8 @@ class Classify:
     def picture(self, sample: tuple[PyTree, PyTree], output: Float[Tensor, " C"] | None = None) -> UInt8[np.ndarray, "H W 3"] | None:
         """The image of a sample (inputs, target), enlarged; framed green where `output` is right and red where it is wrong.
 
-        None if the inputs are no image of 1 or 3 channels. Values outside [0, 1] (a normalized image) are stretched into it.
+        None if the inputs are no image of 1 or 3 channels. Bytes are shown as they are; values outside [0, 1] (a normalized
+        image) are stretched into it.
         """
         inputs, target = sample
         if not isinstance(inputs, Tensor) or inputs.ndim != 3 or inputs.shape[0] not in (1, 3):
@@ -68,7 +84,9 @@ class Classify:
         return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _as_bytes(image: Float[Tensor, "K H W"]) -> UInt8[np.ndarray, "H W 3"]:
+def _as_bytes(image: Shaped[Tensor, "K H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    if image.dtype == torch.uint8:
+        return np.broadcast_to(image.cpu().numpy().transpose(1, 2, 0), (*image.shape[1:], 3)).copy()
     pixels = image.detach().cpu().double().numpy().transpose(1, 2, 0)
     low, high = min(pixels.min(), 0.0), max(pixels.max(), 1.0)
     levels = np.rint((pixels - low) / (high - low) * 255).astype(np.uint8)

@@ -41,6 +41,10 @@ class Language:
     def metrics(self, facts: Facts) -> tuple[MeanLoss, BitsPerByte, Accuracy]:
         return MeanLoss(), BitsPerByte(), Accuracy()
 
+    def forward(self, model: nn.Module, inputs: PyTree) -> Float[Tensor, "N T V"]:
+        """The outputs by which the model is judged and used."""
+        return model(inputs)
+
     def decode(self, outputs: Float[Tensor, "N T V"], facts: Facts) -> list[dict[str, Any]]:
         """One {"text"} a text: the likeliest byte after each of its bytes. `continue_text` writes on instead."""
         return [{"text": _text(row)} for row in outputs.argmax(dim=-1).tolist()]

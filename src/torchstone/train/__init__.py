@@ -9,7 +9,8 @@ guard       no update from what is not finite          precision   fp32, bf16, f
 results     metrics.json                               exactness   what two runs must share to be bit-identical
 signals     Ctrl-C and SIGTERM                         trackers    what watches
 
-The package is also the verb: `torchstone.train(experiment, *edits, out=..., resume=...)` is `torchstone.experiment.train_experiment`.
+The package is also the verb: `torchstone.train(experiment, *edits, out=..., resume=...)` is `torchstone.experiment.train_experiment`,
+and draws the run's page at the end.
 """
 
 import sys
@@ -21,7 +22,7 @@ import torchstone
 
 class _Verb(ModuleType):
     def __call__(self, experiment: Any, *edits: str, **options: Any) -> Any:
-        return torchstone.train_experiment(experiment, *edits, **options)
+        return torchstone.train_with_report(experiment, *edits, **options)
 
 
 sys.modules[__name__].__class__ = _Verb

@@ -1,6 +1,6 @@
 """Evaluation: every sample of a split scored once, in fixed batches, its sums added over batches and ranks and divided once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torchstone import data
 from torchstone.core import ranks
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import BatchTransform, Loss, Metric, SampleTransform, Split
+from torchstone.core.protocols import BatchTransform, Loss, Metric, PyTree, SampleTransform, Split
+from torchstone.data.pytree import map_leaves
+from torchstone.data.ready import ready
 from torchstone.train.plan import evaluation_rows
 from torchstone.train.step import term_weights
 
@@ -24,6 +26,8 @@ def evaluate(
     device: torch.device,
     batch_size: int,
     precision: str = "fp32",
+    memory_format: str = "contiguous",
+    forward: Callable[[nn.Module, PyTree], PyTree] | None = None,
     sample_transforms: Sequence[SampleTransform] = (),
     batch_transforms: Sequence[BatchTransform] = (),
     workers: int = 0,
@@ -32,7 +36,8 @@ def evaluate(
     """Name -> value over the whole split, equal on every rank. Only transforms with `train_only = False` are applied.
 
     Changes nothing: no gradient, no batch-norm statistics, no random number; module modes are put back one by one.
-    `keep`, if given, receives the outputs of this rank's batches (with their sample positions).
+    `forward`: how outputs are made with the model, where that is not one call. `keep`, if given, receives (index, outputs, target) of
+    this rank's batches, on the CPU.
     """
     sums: list[dict[str, Tensor]] = [{} for _ in metrics]
     rows = evaluation_rows(len(split), batch_size, ranks.rank(), ranks.world())
@@ -50,13 +55,14 @@ def evaluate(
                 if not transform.train_only:
                     batch = transform(batch, torch.zeros_like(batch.index))
             with autocast(precision, device):
-                outputs = model(batch.inputs)
+                inputs = ready(batch.inputs, memory_format)
+                outputs = model(inputs) if forward is None else forward(model, inputs)
             terms = loss(outputs, batch.target)
             weight = term_weights(loss.weight(batch.target), batch.weight)
             for total, metric in zip(sums, metrics, strict=True):
                 add(total, metric.measure(outputs, batch.target, weight, terms))
             if keep is not None:
-                keep.append((batch.index.cpu(), outputs))
+                keep.append(tuple(map_leaves(lambda x: x.cpu(), tree) for tree in (batch.index, outputs, batch.target)))
     result: dict[str, Any] = {}
     for total, metric in zip(sums, metrics, strict=True):
         result |= metric.result(over_ranks(total, metric, split, device))

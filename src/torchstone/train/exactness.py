@@ -21,6 +21,7 @@ def exactness_key(run: Run, device: torch.device) -> dict[str, str | int | bool]
         "ranks": ranks.world(),
         "precision": run.precision,
         "compile": run.compile,
+        "memory_format": run.memory_format,
         "code": code_hash(),
     }
 

@@ -12,7 +12,7 @@ import torch
 from torchstone import data
 from torchstone.core import random, ranks
 from torchstone.core.errors import WorkError
-from torchstone.core.protocols import Batch, Evaluation, Metric, Split, Splits, StepReport, Tracker
+from torchstone.core.protocols import Batch, Evaluation, Metric, MovingGroups, Split, Splits, StepReport, Tracker
 from torchstone.train import checkpoint
 from torchstone.train.build import streams
 from torchstone.train.evaluate import evaluate
@@ -31,6 +31,8 @@ class Job:
     method: Method
     run: Run
     splits: Splits
+    task: Any = None
+    """Says how outputs are made with the model (`forward`), where that is not one call."""
     metrics: Sequence[Metric]
     selection: tuple[str, str]
     """The metric that says which evaluation is best, and whether "max" or "min" is better."""
@@ -66,6 +68,8 @@ class Job:
             total=self.total,
             streams=streams(self.method),
             precision=self.run.precision,
+            memory_format=self.run.memory_format,
+            moving_groups=isinstance(self.method.groups, MovingGroups),
             group=mixed_rows(self.method),
         )
 
@@ -158,19 +162,22 @@ def look(job: Job, state: TrainState, trackers: Sequence[Tracker]) -> None:
         tracker.evaluation(evaluation)
 
 
-def score(job: Job, state: TrainState, split: Split) -> dict[str, Any]:
-    """All metrics of the evaluated weights on a split."""
+def score(job: Job, state: TrainState, split: Split, keep: list[Any] | None = None) -> dict[str, Any]:
+    """All metrics of the evaluated weights on a split; `keep` as in `evaluate`."""
     return evaluate(
         state.evaluated,
         split,
+        forward=getattr(job.task, "forward", None),
         loss=job.method.objective,
         metrics=job.metrics,
         device=job.device,
         batch_size=job.run.evaluation_batch_size,
         precision=job.run.precision,
+        memory_format=job.run.memory_format,
         sample_transforms=job.method.sample_transforms,
         batch_transforms=job.method.batch_transforms,
         workers=job.run.workers,
+        keep=keep,
     )
 
 

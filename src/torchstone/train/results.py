@@ -1,30 +1,51 @@
-"""What a finished run says of itself: metrics.json."""
+"""What a finished run says of itself: metrics.json, and its outputs on the test split.
+
+Shapes: N samples, C classes.
+"""
 
 import math
 import resource
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from torchstone.core import files, ranks, store
+from torchstone.core import files, ranks, store, tensor_file
 from torchstone.core.json_text import to_json
-from torchstone.core.layout import METRICS
+from torchstone.core.layout import METRICS, PREDICTIONS
 from torchstone.train import checkpoint
 from torchstone.train.loop import Job, score
 from torchstone.train.state import TrainState, stored
 
+MOST_PREDICTIONS = 100_000_000
+"""Outputs in all beyond which they are not kept: 400 MB."""
 
-def finish(job: Job, state: TrainState, status: str, size: dict[str, Any]) -> dict[str, Any]:
-    """Scores the resulting weights on the test split (not after divergence or an interruption) and writes metrics.json.
 
-    `size`: parameters and macs. Returns the document; every rank must call it.
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The outputs of a classifier on a split."""
+
+    index: Int64[Tensor, " N"]
+    """Position in the split."""
+    outputs: Float[Tensor, "N C"]
+    target: Int64[Tensor, " N"]
+
+
+def finish(job: Job, state: TrainState, status: str, size: dict[str, Any]) -> tuple[dict[str, Any], Predictions | None]:
+    """Scores the resulting weights on the test split (not after divergence or an interruption), writes metrics.json and, of a classifier,
+    predictions.safetensors.
+
+    `size`: parameters and macs. Returns the document and the predictions; every rank must call it.
     """
     over = status in ("done", "stopped")
     if over and job.run.select == "best" and state.best is not None:
         load_best(job, state)
+    kept: list[Any] = []
     document = {
-        "final": score(job, state, job.splits.test) if over else {},
+        "final": score(job, state, job.splits.test, kept) if over else {},
         "best": best(job, state),
         "cost": {
             "seconds": round(state.seconds, 3),
@@ -36,10 +57,29 @@ def finish(job: Job, state: TrainState, status: str, size: dict[str, Any]) -> di
         "steps": state.step,
         "skipped": len(state.skipped),
         "ending": state.ending or status,
+        "data": dict(job.splits.facts.notes),
     }
+    predictions = gathered(kept, len(job.splits.test), len(job.splits.facts.classes), job.device) if over else None
     if ranks.is_main():
+        if predictions is not None:
+            tensors = {"index": predictions.index, "outputs": predictions.outputs, "target": predictions.target}
+            entries = {name: tensor_file.entry_of(name, tensor) for name, tensor in tensors.items()}
+            files.write_durable(job.folder / PREDICTIONS, tensor_file.pieces(tensors, entries, {}))
         files.write_text(job.folder / METRICS, to_json(document, indent=2) + "\n")
-    return document
+    return document, predictions
+
+
+def gathered(kept: list[Any], samples: int, classes: int, device: torch.device) -> Predictions | None:
+    """The outputs of all ranks in the order of the split; None for what is no classifier, or holds too many."""
+    plain = all(isinstance(o, Tensor) and o.ndim == 2 and isinstance(t, Tensor) and not t.is_floating_point() for _, o, t in kept)
+    if ranks.any_of(not (classes and plain))[0] or samples * classes > MOST_PREDICTIONS:
+        return None
+    outputs, target = torch.zeros(samples, classes), torch.zeros(samples, dtype=torch.int64)
+    for index, some, truth in kept:
+        outputs[index], target[index] = some.float(), truth
+    # Every sample was scored by one rank, so the others add zeros.
+    outputs, target = ranks.sum_(outputs.to(device)).cpu(), ranks.sum_(target.to(device)).cpu()
+    return Predictions(torch.arange(samples), outputs, target)
 
 
 def best(job: Job, state: TrainState) -> dict[str, Any]:

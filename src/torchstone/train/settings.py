@@ -42,6 +42,10 @@ class Run:
     """Arithmetic of the model: bf16 and fp16 by autocast, fp16 with loss scaling."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    """How images lie in memory on their way through the model; channels_last is what fast convolutions read."""
+    speed: Literal["plain", "auto", "measured"] = "plain"
+    """auto: a short trial chooses precision, memory_format, compile and threads before the run; measured: it has done so."""
     activation_checkpointing: bool = False
     """Recompute the inside of every block in the backward pass: less memory, about a third more time."""
     synchronize_batch_norm: bool = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from time import perf_counter
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchstone.core import random, ranks
 from torchstone.core.precision import autocast
 from torchstone.core.protocols import Batch, StepReport
+from torchstone.data.ready import ready
 from torchstone.nn.norm import set_valid_rows
 from torchstone.train.method import Method, scheduled
 from torchstone.train.state import TrainState
@@ -31,6 +32,9 @@ class Setting:
     streams: tuple[str, ...] = ()
     """The name of each batch transform's random stream."""
     precision: str = "fp32"
+    memory_format: str = "contiguous"
+    moving_groups: bool = False
+    """The groups' rates move during the run (`protocols.MovingGroups`)."""
     group: int = 1
     """Rows of a share that only pads: one group, all of weight 0."""
 
@@ -41,9 +45,12 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
     method, numbers = scheduled(method, state.updates, setting.total, state.history)
     for transform in method.model_transforms:
         transform.apply(state.model, state.updates, setting.total)
+    if setting.moving_groups:
+        method.groups.update(state.parameters, state.updates, setting.total)  # type: ignore[union-attr]
     for stream, transform in zip(setting.streams, method.batch_transforms, strict=True):
         key = random.key(setting.seed, stream, epoch)
         microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
+    microbatches = [replace(batch, inputs=ready(batch.inputs, setting.memory_format)) for batch in microbatches]
     weights = [term_weights(method.objective.weight(batch.target), batch.weight) for batch in microbatches]
     total = on_host(ranks.sum_(reduce(add, [weight.sum(dtype=torch.float64) for weight in weights])))
     shares = [weight.to(state.parameters.data.dtype) / at_least_tiny(total) for weight in weights]

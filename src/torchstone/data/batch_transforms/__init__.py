@@ -2,13 +2,22 @@
 
 flip       Flip: mirror left and right
 crop       PaddedCrop: shift by a few pixels
-normalize  Normalize: mean 0, deviation 1 a channel; prediction needs it too
+warp       Warp: turn, shear, shift, scale, random crop and mirror in one sampling pass
+color      ColorJitter: brightness, contrast, saturation, hue and gray in one matrix
+cutout     Cutout: hide a square
 mixup      Mixup: blend pairs of rows and their targets
+cutmix     Cutmix: exchange a box between pairs of rows
+normalize  Normalize: mean 0, deviation 1 a channel; prediction needs it too
+pairs, boxes  what the mixing and the cutting ones share
 """
 
+from torchstone.data.batch_transforms.color import ColorJitter
 from torchstone.data.batch_transforms.crop import PaddedCrop
+from torchstone.data.batch_transforms.cutmix import Cutmix
+from torchstone.data.batch_transforms.cutout import Cutout
 from torchstone.data.batch_transforms.flip import Flip
 from torchstone.data.batch_transforms.mixup import Mixup
 from torchstone.data.batch_transforms.normalize import Normalize
+from torchstone.data.batch_transforms.warp import Warp
 
-__all__ = ["Flip", "Mixup", "Normalize", "PaddedCrop"]
+__all__ = ["ColorJitter", "Cutmix", "Cutout", "Flip", "Mixup", "Normalize", "PaddedCrop", "Warp"]

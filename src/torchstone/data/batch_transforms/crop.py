@@ -7,18 +7,22 @@ Shapes: N images of C channels and H x W pixels.
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Int, Shaped
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from torchstone.core import random
 from torchstone.core.errors import UserError
-from torchstone.core.protocols import Batch, Facts, ImageShape
+from torchstone.core.protocols import Batch, Facts
+from torchstone.data.pixels import image_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaddedCrop:
-    """Shifts each image by -padding ... padding pixels in both directions, all equally likely. Batch inputs [N, C, H, W]."""
+    """Shifts each image by -padding ... padding pixels both ways, all equally likely. Batch inputs [N, C, H, W], bytes or floats."""
 
     neutral: ClassVar["PaddedCrop"]
     train_only: ClassVar[bool] = True
@@ -34,9 +38,8 @@ class PaddedCrop:
             raise ValueError(f"PaddedCrop.padding must be >= 0, got {self.padding}")
 
     def resolve(self, facts: Facts) -> Self:
-        if not isinstance(facts.inputs, ImageShape):
-            raise UserError(f"PaddedCrop needs images, but the data are {type(facts.inputs).__name__}")
-        side = min(facts.inputs.height, facts.inputs.width)
+        images = image_shape(facts, "PaddedCrop")
+        side = min(images.height, images.width)
         if self.padding >= side:
             raise UserError(f"PaddedCrop.padding is {self.padding}, but images of {side} pixels can be shifted by at most {side - 1}")
         return self
@@ -44,25 +47,23 @@ class PaddedCrop:
     def __call__(self, batch: Batch, keys: Int[Tensor, " N"]) -> Batch:
         if self.padding == 0:
             return batch
-        height, width = batch.inputs.shape[-2:]
-        shift = random.integers(keys, 2, 2 * self.padding + 1) - self.padding
-        rows, row_inside = self._source(shift[:, 0], height)
-        columns, column_inside = self._source(shift[:, 1], width)
-        # One gather over pixels laid end to end.
-        flat = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None].expand(-1, batch.inputs.shape[1], -1)
-        moved = batch.inputs.flatten(2).gather(2, flat).view_as(batch.inputs)
-        if self.fill == "zero":
-            inside = row_inside[:, :, None] & column_inside[:, None, :]
-            moved = moved.masked_fill_(~inside[:, None], 0)
-        return replace(batch, inputs=moved)
-
-    def _source(self, shift: Int[Tensor, " N"], size: int) -> tuple[Tensor, Tensor]:
-        """Where each of `size` places comes from [N, size], and whether that lies inside the image."""
-        place = torch.arange(size, device=shift.device) + shift[:, None]
-        last = size - 1
-        if self.fill == "zero":
-            return place.clamp(0, last), (place >= 0) & (place <= last)
-        return last - (last - place.abs()).abs(), place
+        corner = random.integers(keys, 2, 2 * self.padding + 1)
+        padded = F.pad(batch.inputs, (self.padding,) * 4, mode="constant" if self.fill == "zero" else "reflect")
+        cut = windows if padded.device.type == "cpu" and padded.dtype != torch.bfloat16 else gathered
+        return replace(batch, inputs=cut(padded, corner, batch.inputs.shape[-2], batch.inputs.shape[-1]))
 
 
 PaddedCrop.neutral = PaddedCrop(padding=0)
+
+
+def windows(x: Shaped[Tensor, "N C X Y"], corner: Int[Tensor, "N 2"], height: int, width: int) -> Shaped[Tensor, "N C H W"]:
+    """The window of each image whose upper left pixel is at `corner` (row, column). On the CPU: NumPy copies row by row."""
+    every = sliding_window_view(x.numpy(), (height, width), axis=(2, 3))
+    return torch.from_numpy(every[np.arange(len(x)), :, corner[:, 0].numpy(), corner[:, 1].numpy()])
+
+
+def gathered(x: Shaped[Tensor, "N C X Y"], corner: Int[Tensor, "N 2"], height: int, width: int) -> Shaped[Tensor, "N C H W"]:
+    """The same on any device: one gather over pixels laid end to end."""
+    rows, columns = (corner[:, dim, None] + torch.arange(side, device=corner.device) for dim, side in enumerate((height, width)))
+    flat = (rows[:, :, None] * x.shape[3] + columns[:, None, :]).flatten(1)[:, None].expand(-1, x.shape[1], -1)
+    return x.flatten(2).gather(2, flat).view(*x.shape[:2], height, width)

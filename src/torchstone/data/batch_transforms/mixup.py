@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from torchstone.core import random
-from torchstone.core.errors import UserError
-from torchstone.core.protocols import Batch, Facts, TokenShape
+from torchstone.core.protocols import Batch, Facts
+from torchstone.data.batch_transforms import pairs
+from torchstone.data.pixels import as_float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixup:
     """Rows 2i and 2i + 1 become lam x + (1 - lam) x' of each other, lam ~ Beta(alpha, alpha) from the first one's key.
 
-    Batch inputs [N, ...] float, target Int[N] or probabilities Float[N, C]; the new target is probabilities.
+    Batch inputs [N, ...] float (bytes become floats), target Int[N] or probabilities Float[N, C]; the new target is probabilities.
     A row of weight 0, its partner, and an odd last row keep their inputs and their classes.
     """
 
@@ -46,42 +46,16 @@ class Mixup:
 
     def resolve(self, facts: Facts) -> Self:
         """The number of classes from the data."""
-        if isinstance(facts.inputs, TokenShape) or not facts.classes:
-            raise UserError("Mixup blends numbers and classes, but the data are tokens or have no classes")
-        if self.classes not in (0, len(facts.classes)):
-            raise UserError(f"Mixup.classes is {self.classes}, but the data have {len(facts.classes)}")
-        return replace(self, classes=len(facts.classes))
+        return pairs.with_classes(self, facts)
 
     def __call__(self, batch: Batch, keys: Int[Tensor, " N"]) -> Batch:
         if self.alpha == 0:
             return batch
-        share = self._share(batch.weight, keys)
-        rows = torch.arange(len(keys), device=keys.device)
-        partner = (rows ^ 1).clamp(max=len(keys) - 1)
-        probabilities = self._probabilities(batch.target)
-        return replace(batch, inputs=_blend(batch.inputs, partner, share), target=_blend(probabilities, partner, share))
-
-    def _share(self, weight: Float[Tensor, " N"], keys: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """What each row keeps of itself: lam, or 1 where nothing is mixed in."""
-        pairs = len(keys) // 2
-        both = weight[: 2 * pairs].view(pairs, 2).ne(0).all(dim=1)
-        lam = torch.where(both, random.beta(keys[: 2 * pairs : 2], self.alpha), 1.0)
-        share = lam.new_ones(len(keys))
-        share[: 2 * pairs] = lam.repeat_interleave(2)
-        return share
-
-    def _probabilities(self, target: Tensor) -> Float[Tensor, "N C"]:
-        if target.is_floating_point():
-            return target
-        if self.classes == 0:
-            raise ValueError("Mixup.classes is 0: resolve(facts) fills it from the data")
-        return one_hot(target, self.classes).to(torch.float32)
+        lam = random.beta(keys[: len(keys) // 2 * 2 : 2], self.alpha)
+        share = pairs.of_rows(torch.where(pairs.mixable(batch.weight), lam, 1.0), len(keys), last=1.0)
+        partner = pairs.partners(keys)
+        target = pairs.probabilities(batch.target, self.classes, "Mixup")
+        return replace(batch, inputs=pairs.blend(as_float(batch.inputs), partner, share), target=pairs.blend(target, partner, share))
 
 
 Mixup.neutral = Mixup(alpha=0.0)
-
-
-def _blend(x: Float[Tensor, "N ..."], partner: Int[Tensor, " N"], share: Float[Tensor, " N"]) -> Float[Tensor, "N ..."]:
-    share = share.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-    # where: a padding row may hold anything, and 0 times infinity is NaN.
-    return torch.where(share == 1, x, share * x + (1 - share) * x[partner])

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from torchstone.core.errors import UserError
@@ -17,7 +17,7 @@ from torchstone.core.protocols import Batch, Facts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Normalize:
-    """(x - mean) / std a channel. Batch inputs [N, C, ...], float. Applied in prediction too."""
+    """(x - mean) / std a channel. Batch inputs [N, C, ...], floats, or bytes v as v / 255, made float32. Applied in prediction too."""
 
     neutral: ClassVar["Normalize"]
     train_only: ClassVar[bool] = False
@@ -47,15 +47,34 @@ class Normalize:
     def __call__(self, batch: Batch, keys: Int[Tensor, " N"]) -> Batch:
         if not self.mean:
             raise ValueError("Normalize.mean is empty: resolve(facts) fills it from the training split")
-        mean, std = _columns(self.mean, self.std, batch.inputs.ndim, batch.inputs.dtype, batch.inputs.device)
-        return replace(batch, inputs=(batch.inputs - mean).div_(std))
+        return replace(batch, inputs=_normalized(batch.inputs, self.mean, self.std))
 
 
 Normalize.neutral = Normalize(mean=(0.0,), std=(1.0,))
 
+_CACHED_NUMBERS = 1 << 18
+"""Numbers normalized at a time on the CPU: each pass over them reads what the one before wrote from the second-level cache."""
+
+
+def _normalized(x: Shaped[Tensor, "N *rest"], mean: tuple[float, ...], std: tuple[float, ...]) -> Shaped[Tensor, "N *rest"]:
+    if x.dtype == torch.uint8:  # (v / 255 - mean) / std without the pass that divides by 255
+        dtype, unit = torch.float32, 255.0
+    else:
+        dtype, unit = x.dtype, 1.0
+    means, stds = _columns(mean, std, unit, x.ndim, dtype, x.device)
+    out = torch.empty(x.shape, dtype=dtype, device=x.device)
+    step = max(1, _CACHED_NUMBERS // max(1, x[:1].numel())) if x.device.type == "cpu" else max(1, len(x))
+    for some, result in zip(x.split(step), out.split(step), strict=True):
+        result.copy_(some).sub_(means).div_(stds)
+    return out
+
 
 @lru_cache(maxsize=16)
-def _columns(mean: tuple[float, ...], std: tuple[float, ...], ndim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Both as tensors [C, 1, ...]; kept, because making them costs more than using them."""
-    shape = (-1, *[1] * (ndim - 2))
-    return torch.tensor(mean, dtype=dtype, device=device).reshape(shape), torch.tensor(std, dtype=dtype, device=device).reshape(shape)
+def _columns(
+    mean: tuple[float, ...], std: tuple[float, ...], unit: float, ndim: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Both times `unit` as tensors [C, 1, ...]; kept, because making them costs more than using them."""
+    mean_, std_ = (
+        torch.tensor(values, dtype=torch.float64).mul_(unit).to(device, dtype).reshape(-1, *[1] * (ndim - 2)) for values in (mean, std)
+    )
+    return mean_, std_

@@ -1,12 +1,17 @@
 """Where data come from: each part opens into three splits and their facts.
 
-digits  Digits, bundled with scikit-learn
-text    StdlibText (the running Python's own source) and PlainText (your file or folder), as bytes
-arrays  Arrays, a .npz file of yours; npz reads it without trusting it
+digits        Digits, bundled with scikit-learn
+text          StdlibText (the running Python's own source) and PlainText (your file or folder), as bytes
+arrays        Arrays, a .npz file of yours; npz reads it without trusting it
+image_folder  ImageFolder, pictures in class folders; folders lists them without opening any
+idx           IDX, the files of the MNIST family
+holding_out   the splits that are missing, taken from the training samples
 """
 
 from torchstone.data.sources.arrays import Arrays
 from torchstone.data.sources.digits import Digits
+from torchstone.data.sources.idx import IDX
+from torchstone.data.sources.image_folder import ImageFolder
 from torchstone.data.sources.text import PlainText, StdlibText
 
-__all__ = ["Arrays", "Digits", "PlainText", "StdlibText"]
+__all__ = ["IDX", "Arrays", "Digits", "ImageFolder", "PlainText", "StdlibText"]

@@ -33,7 +33,8 @@ MOST_CLASSES = 1_000_000
 class Arrays:
     """A .npz file of inputs `x` and targets `y`.
 
-    Inputs: vectors [N, F], images [N, H, W], [N, C, H, W] or [N, H, W, C]; uint8 images are scaled to [0, 1], all other numbers kept.
+    Inputs: vectors [N, F], images [N, H, W], [N, C, H, W] or [N, H, W, C]; uint8 images stay bytes (0 to 255 for 0 to 1),
+    all other numbers are kept.
     Targets: whole numbers [N] are classes 0, 1, ...; floats [N] or [N, K] are what a regression predicts.
     Raises UserError naming file, array and row for what cannot be learned from: NaN, labels out of range, lengths that differ,
     Python objects.

@@ -16,6 +16,9 @@ from typing import Any, ClassVar, Protocol
 from torchstone.core.errors import clean
 from torchstone.core.protocols import Evaluation, StepReport
 
+SHOWN = 3
+"""Metrics of an evaluation that fit on a line; the others are in results.csv and in the report."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Console:
@@ -92,7 +95,7 @@ class ConsoleTracker:
         pairs = [f"{name_of(name)} {value:.4f}" for name, value in evaluation.metrics.items() if isinstance(value, int | float)]
         self._metric = next((pair for pair in pairs if not pair.startswith("loss ")), "")
         of = f"/{self._total}" if self._total else ""
-        self._line("  ".join([f"step {evaluation.step}{of}", "validation", *pairs]))
+        self._line("  ".join([f"step {evaluation.step}{of}", "validation", *pairs[:SHOWN]]))
 
     def rewind(self, step: int) -> None:
         """What was shown stays shown."""

@@ -1,0 +1,239 @@
+"""From an experiment to what is trained: the data opened, and everything that depends on them or on the machine filled in.
+
+Nothing is written to disk here (but the cache of decoded pictures, which belongs to the data).
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from torchstone import models, profile
+from torchstone.core import random, ranks, tree
+from torchstone.core.errors import UserError, clean, warn
+from torchstone.core.protocols import Batch, Facts, MadeFromData, PyTree, Splits
+from torchstone.data.loader import Samples
+from torchstone.data.ready import ready
+from torchstone.experiment import memory
+from torchstone.experiment.tree import Experiment
+from torchstone.train import speed
+from torchstone.train.build import blocks_of
+from torchstone.train.loop import Job
+from torchstone.train.method import Method, check, couples, mixed_rows
+from torchstone.train.plan import Plan
+from torchstone.train.settings import Run
+
+FIRST_SAMPLES = 5000
+"""Training samples that a layer made from data sees at most."""
+THREADS_PAY_FROM = 25e6
+"""Multiply-accumulates of a step (50 MFLOP) below which a second CPU thread costs more than it brings."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """An experiment that has met its data: nothing on disk yet."""
+
+    experiment: Experiment
+    """Resolved: every number that comes from the data or the machine is written in."""
+    splits: Splits
+    model: nn.Module
+    """Freshly initialized from the run's seed, on the CPU."""
+    device: torch.device
+    macs: int
+    """Multiply-accumulates of one sample's forward pass."""
+    trial: speed.Trial | None = None
+    """What `run.speed=auto` measured."""
+
+    @property
+    def facts(self) -> Facts:
+        return self.splits.facts
+
+    @property
+    def inputs(self) -> PyTree:
+        """A few training samples as the model reads them."""
+        return evaluation_inputs(self.experiment.method, self.splits, np.arange(memory.ROWS) % len(self.splits.train))
+
+    def job(self, folder: Path, facts: dict[str, Any]) -> Job:
+        """This training in a run folder; `facts` go into every checkpoint."""
+        task = self.experiment.task
+        return Job(
+            method=self.experiment.method,
+            run=self.experiment.run,
+            splits=self.splits,
+            task=task,
+            metrics=task.metrics(self.facts),
+            selection=task.selection,
+            device=self.device,
+            folder=folder,
+            facts=facts,
+        )
+
+
+def prepare(experiment: Experiment, *edits: str, fresh: bool = True) -> Prepared:
+    """Applies the edits, opens the data, and fills in what depends on them and on the machine. Not `fresh`: the weights come from a
+    checkpoint, so no first ones are made from the data or read from a file.
+
+    Raises UserError for anything in the experiment or its data that cannot be trained.
+    """
+    experiment = tree.edit(experiment, edits)
+    splits = experiment.data.open()
+    experiment = replace(experiment, data=filled(experiment.data, splits.facts))
+    facts = reshaped(splits.facts, experiment.method)
+    splits = replace(splits, facts=facts)
+    experiment.task.accepts(facts)
+    experiment = resolved(experiment, facts)
+    check(experiment.method)
+    check_batches(experiment, len(splits.train))
+    model = build_model(experiment, splits, fresh)
+    check_model(model, experiment.run)
+    macs = profile.macs(model, ready(evaluation_inputs(experiment.method, splits, np.zeros(1, dtype=np.int64)), "contiguous"))
+    if experiment.run.threads is None:
+        pays = 3 * macs * experiment.run.batch_size >= THREADS_PAY_FROM
+        experiment = with_run(experiment, threads=available_cores() if pays else 1)
+    prepared = Prepared(experiment=experiment, splits=splits, model=model, device=torch.device(experiment.run.device), macs=macs)
+    memory.check_memory(prepared.job(Path(), {}), model, prepared.inputs)
+    return timed(prepared) if experiment.run.speed == "auto" else prepared
+
+
+def timed(prepared: Prepared) -> Prepared:
+    """The experiment with the settings that a short trial found fastest."""
+    experiment = prepared.experiment
+
+    def job(run: Run) -> Job:
+        return replace(prepared, experiment=replace(experiment, run=run)).job(Path(), {})
+
+    run, trial = speed.choose(prepared.model, experiment.run, prepared.device, job, available_cores())
+    return replace(prepared, experiment=replace(experiment, run=run), trial=trial)
+
+
+def resolved(experiment: Experiment, facts: Facts) -> Experiment:
+    """Every number that comes from the data or the machine written in; the task's default loss where none is named."""
+    if experiment.method.loss is None:
+        experiment = replace(experiment, method=replace(experiment.method, loss=experiment.task.default_loss(facts)))
+    experiment = replace(
+        experiment,
+        task=filled(experiment.task, facts),
+        model=filled(experiment.model, facts),
+        method=filled(experiment.method, facts),
+    )
+    return with_run(experiment, device=choose_device(experiment.run.device))
+
+
+def reshaped(facts: Facts, method: Method) -> Facts:
+    """The facts as the model meets the samples: after the sample transforms that every sample passes."""
+    inputs = facts.inputs
+    for transform in method.sample_transforms:
+        inputs = getattr(transform, "reshape", lambda shape: shape)(inputs)
+    return replace(facts, inputs=inputs)
+
+
+def filled(part: Any, facts: Facts) -> Any:
+    """The part with each `resolve(facts)` inside it done, innermost first."""
+    if isinstance(part, tuple):
+        return tuple(filled(each, facts) for each in part)
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    inner = {field.name: filled(getattr(part, field.name), facts) for field in fields(part) if field.init}
+    part = replace(part, **inner)
+    return part.resolve(facts) if hasattr(part, "resolve") else part
+
+
+def with_run(experiment: Experiment, **changes: Any) -> Experiment:
+    return replace(experiment, run=replace(experiment.run, **changes))
+
+
+def choose_device(name: str) -> str:
+    """As torch writes it; UserError for a device this machine does not have."""
+    return str(ranks.device_named(name, "run.device="))
+
+
+def build_model(experiment: Experiment, splits: Splits, fresh: bool) -> nn.Module:
+    """The network with its first weights, which depend on the run's seed and, where it asks for them, on training samples; then those
+    of a body trained before, where the model is `pretrained`.
+
+    Raises UserError when the model does not take such data.
+    """
+    facts = splits.facts
+    key = random.key(experiment.run.seed, "init")
+    model = models.build(experiment.model, facts.inputs, experiment.task.outputs(facts), key)
+    if fresh and isinstance(experiment.model, models.PretrainedConfig):
+        tell_loaded(experiment.model.load(model))
+    elif fresh and isinstance(model, MadeFromData):
+        order = random.permutation(random.key(experiment.run.seed, "init samples"), len(splits.train))
+        rows = np.sort(order[:FIRST_SAMPLES])
+        model.initialize_from(ready(evaluation_inputs(experiment.method, splits, rows), "contiguous"))
+    return model
+
+
+def tell_loaded(loaded: models.Loaded) -> None:
+    """What came from the file, and what did not."""
+    if not ranks.is_main():
+        return
+    lines = [f"body: {loaded.loaded} tensors loaded", *(f"body: {sentence}" for sentence in loaded.adapted)]
+    for what, names in (("left out", loaded.left_out), ("new", loaded.fresh)):
+        if names:
+            lines.append(f"body: {what}: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}")
+    for line in lines:
+        print(" ".join(clean(line).split()), file=sys.stderr)
+
+
+def evaluation_inputs(method: Method, splits: Splits, rows: np.ndarray) -> PyTree:
+    """Training samples as an evaluation would hand them to the model."""
+    transforms = tuple(transform for transform in method.sample_transforms if not transform.train_only)
+    inputs, target = Samples(splits.train, transforms, 0).whole(rows)
+    batch = Batch(inputs, target, torch.from_numpy(rows), torch.ones(len(rows)))
+    for transform in method.batch_transforms:
+        if not transform.train_only:
+            batch = transform(batch, torch.zeros_like(batch.index))
+    return batch.inputs
+
+
+def check_model(model: nn.Module, run: Run) -> None:
+    """Raises UserError for what the model cannot do, warns of what will not mean what it seems to."""
+    if run.activation_checkpointing:
+        blocks_of(model)
+    share = -(-run.batch_size // ranks.world())
+    if (run.microbatch_size or share) < share and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        warn(
+            f"run.microbatch_size={run.microbatch_size} with batch norm: each micro-batch is normalized by itself, "
+            "so accumulation is not the same as one large batch here"
+        )
+
+
+def check_batches(experiment: Experiment, samples: int) -> None:
+    """Raises UserError when the batches asked for cannot be cut from the data."""
+    run, method = experiment.run, experiment.method
+    try:
+        Plan(samples=samples, batch_size=run.batch_size, microbatch_size=run.microbatch_size, world=ranks.world(), group=mixed_rows(method))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    share = -(-run.batch_size // ranks.world())
+    if couples(method) and (ranks.world() > 1 or (run.microbatch_size or share) < share):
+        raise UserError(
+            f"method.loss={tree.kind_of(method.loss)} compares the samples of a whole batch: run it on one rank with microbatch_size=none"
+        )
+    if run.precision == "fp16" and run.device == "cpu":
+        warn("run.precision=fp16 on a CPU is about a hundred times slower than bf16 or fp32")
+
+
+def available_cores() -> int:
+    """Cores this process may run on, shared out among the ranks of this machine; OMP_NUM_THREADS, where it is set, has the last word."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else max(1, len(os.sched_getaffinity(0)) // ranks.local_world())
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,5 @@
+"""Pure functions of tensors: no settings, no memory, no randomness.
+
+warp   sampling images along affine maps
+color  one color matrix an image
+"""
