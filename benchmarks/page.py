@@ -4,22 +4,84 @@ python benchmarks/page.py
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
+WIDEST = 400
+"""Characters of a cell; what is longer stays in the file."""
 
 
-def page() -> str:
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A number of a result that was promised."""
+
+    what: str
+    path: str
+    """Where the result has it, names joined by slashes."""
+    least: float
+
+
+GOALS: dict[str, tuple[Goal, ...]] = {
+    "augmentation": (
+        Goal("small pictures: times faster than albumentations", "small/times_faster/albumentations", 6),
+        Goal("small pictures: times faster than kornia", "small/times_faster/kornia", 6),
+        Goal("large pictures: times faster than albumentations", "large/times_faster/albumentations", 2),
+    ),
+    "fashion_time_to_90": (
+        Goal("times less seconds than ResNet-18 in the usual loop", "times_less/seconds/resnet18", 10),
+        Goal("times less seconds than ResNet-20 in the usual loop", "times_less/seconds/resnet20", 3),
+        Goal("accuracy at the recipe's end, mean of the seeds", "summary/ours/end/accuracy_mean", 0.935),
+    ),
+    "mlp_trainers": (
+        Goal("times the samples/s of transformers' Trainer", "times_faster/trainer", 2.2),
+        Goal("times the samples/s of Lightning", "times_faster/lightning", 1.6),
+    ),
+    "resnet18_step": (
+        Goal("times faster than eager PyTorch", "times_faster", 2.2),
+        Goal("share of the bf16 ceiling, the fastest step", "ours/share_of_bf16_ceiling_fastest", 0.9),
+    ),
+}
+
+
+def page(results: Path = HERE / "results") -> str:
     parts = ["# Numbers\n\nMade by `python benchmarks/page.py` from `benchmarks/results/`; each section names its script.\n"]
-    for path in sorted((HERE / "results").glob("*.json")):
-        document = json.loads(path.read_text())
-        machine = document.pop("machine")
-        parts.append(f"## {path.stem}\n\n{document.pop('what')} (`benchmarks/{path.stem}.py`).\n")
-        parts.append("| number | value |\n|---|---|")
-        parts += [f"| {name} | {value} |" for name, value in flattened(document)]
-        facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-        parts.append(f"\nMachine: {facts}.\n")
+    for name in sorted({path.stem for path in results.glob("*.json")} | set(GOALS)):
+        path = results / f"{name}.json"
+        if not path.exists():
+            parts.append(f"## {name}\n\nNot measured yet (`benchmarks/{name}.py`).\n")
+            continue
+        parts.append(section(name, json.loads(path.read_text())))
     return "\n".join(parts)
+
+
+def section(name: str, document: dict[str, Any]) -> str:
+    machine = document.pop("machine")
+    document.pop("runs", None)  # one by one in the file; the page has their medians
+    parts = [f"## {name}\n\n{document.pop('what')} (`benchmarks/{name}.py`).\n"]
+    if name in GOALS:
+        parts.append("| goal | at least | measured | |\n|---|---|---|---|")
+        parts += [f"| {goal.what} | {goal.least:g} | {' | '.join(verdict(goal, document))} |" for goal in GOALS[name]]
+        parts.append("")
+    parts.append("| number | value |\n|---|---|")
+    parts += [f"| {name} | {value} |" for name, value in flattened(document)]
+    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+    parts.append(f"\nMachine: {facts}.\n")
+    return "\n".join(parts)
+
+
+def verdict(goal: Goal, document: dict[str, Any]) -> tuple[str, str]:
+    """The number, and whether it is enough. "> 12" is a lower bound: the peer was stopped there."""
+    value: Any = document
+    for name in goal.path.split("/"):
+        value = value.get(name) if isinstance(value, dict) else None
+    if value is None:
+        return "", "not measured yet"
+    bound = str(value).startswith("> ")
+    if float(str(value).removeprefix("> ")) >= goal.least:
+        return str(value), "met"
+    return str(value), "not known: stopped too early" if bound else "**not met**"
 
 
 def flattened(document: dict, prefix: str = "") -> list[tuple[str, str]]:
@@ -27,8 +89,9 @@ def flattened(document: dict, prefix: str = "") -> list[tuple[str, str]]:
     for name, value in document.items():
         if isinstance(value, dict):
             rows += flattened(value, f"{prefix}{name}: ")
-        else:
-            rows.append((prefix + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        rows.append((prefix + name, text if len(text) <= WIDEST else f"{len(value)} in the file"))
     return rows
 
 

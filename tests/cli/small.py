@@ -37,15 +37,17 @@ def only_json(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def refused(arguments: list[str], *words: str, capsys: pytest.CaptureFixture[str], code: int = 2) -> str:
-    """The command fails with one line that holds the words, and nothing on stdout."""
+    """The command fails with one line that holds the words, and nothing on stdout; what was said of the data may stand before it."""
     capsys.readouterr()
     assert main(arguments) == code
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1, shown.err
+    *said, error = shown.err.splitlines()
+    assert error.startswith("error: ") and shown.err.endswith("\n"), shown.err
+    assert all(line.startswith(("data: ", "classes: ", "decoding ")) for line in said), shown.err
     for word in words:
-        assert word in shown.err, shown.err
-    return shown.err
+        assert word in error, shown.err
+    return error + "\n"
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

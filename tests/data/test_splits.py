@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchstone.data.pixels import as_float
 from torchstone.data.splits import TensorSplit, hold_out
 
 
@@ -16,10 +17,11 @@ def test_fetch_gathers_rows_in_the_order_asked() -> None:
     assert torch.equal(inputs, split.inputs[[3, 0, 3]])
 
 
-def test_bytes_come_out_between_0_and_1() -> None:
+def test_bytes_stay_bytes_and_stand_for_0_to_1() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     inputs, _ = TensorSplit(pixels, torch.zeros(1, dtype=torch.int64)).fetch(np.array([0]))
-    np.testing.assert_array_equal(inputs.numpy().ravel(), np.arange(256, dtype=np.float32) / np.float32(255))
+    assert inputs.dtype == torch.uint8
+    np.testing.assert_array_equal(as_float(inputs).numpy().ravel(), np.arange(256, dtype=np.float32) / np.float32(255))
 
 
 def test_a_row_that_is_not_there_is_an_error() -> None:

@@ -104,7 +104,8 @@ def _pictures(folder: Path) -> dict[str, Any]:
     return {"path": str(root), "cache_dir": str(folder / "cache")}
 
 
-def _idx(folder: Path) -> dict[str, Any]:
+def write_idx(folder: Path) -> dict[str, Any]:
+    """The four files of the MNIST family, small; the settings that name them."""
     draw = np.random.default_rng(0)
     for stem, count in (("train", 60), ("t10k", 12)):
         pixels, labels = draw.integers(0, 256, (count, 6, 5), dtype=np.uint8), np.arange(count, dtype=np.uint8) % 3
@@ -117,7 +118,7 @@ NEEDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "resize": lambda folder: {"height": 6, "width": 7},
     "arrays": _arrays,
     "image_folder": _pictures,
-    "idx": _idx,
+    "idx": write_idx,
     "plain_text": _text,
     "stdlib_text": lambda folder: {"context": 16, "max_bytes": 4000},
 }

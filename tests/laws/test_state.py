@@ -55,13 +55,15 @@ def one_state(prepared: Any, folder: Path, steps: int = 4) -> set[str]:
     cases.advance(job, state, steps)
     look(job, state, [])
     after = snapshot(roots(state))
+    # Rates that the groups move are no state: a pure function of the step, written before every update (protocols.MovingGroups).
+    before, after = ({path: value for path, value in s.items() if not path.endswith(".lr_scale")} for s in (before, after))
     moved = changed(before, after)
     checkpoint.save(state, folder, keep=1, facts=job.facts)
 
     _, fresh = begin(prepared(), folder)
     source, tensors, numbers = checkpoint.newest_good(folder)  # type: ignore[misc]
     checkpoint.restore(fresh, tensors, numbers, source)
-    restored = snapshot(roots(used(fresh)))
+    restored = {path: value for path, value in snapshot(roots(used(fresh))).items() if not path.endswith(".lr_scale")}
     lost = {path for path in moved if restored.get(path) != after.get(path)}
     assert lost == set()
     assert changed(restored, after) == set(), "restoring left something else behind"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torchstone
-from torchstone.experiment import Trained
+from torchstone.experiment import Trained, train_experiment
 
 MLP = ("model.hidden=[8]", "run.epochs=3", "run.batch_size=256", "run.threads=1", "run.device=cpu", "trackers=[jsonl,csv]")
 """An MLP: 15 updates, an evaluation and a checkpoint every 5."""
@@ -28,7 +28,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(torchstone.__file__).parents[
 
 
 def train(out: Path | None, *edits: str, base: tuple[str, ...] = MLP, resume: bool = False) -> Trained:
-    return torchstone.train(torchstone.recipes.digits_mini(), *base, *edits, out=out, resume=resume)
+    return train_experiment(torchstone.recipes.digits_mini(), *base, *edits, out=out, resume=resume)
 
 
 def ending(run: Path) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import torchstone
-from laws.cases import TinyImages
+from data.folder_of_pictures import fill
+from laws.cases import TinyImages, write_idx
 from torchstone.core import files, tree
 from torchstone.core.errors import UserError, WorkError
+from torchstone.core.json_text import to_json
 from torchstone.core.protocols import ImageShape
 from torchstone.experiment import Experiment, load_experiment, prepare, train_experiment
 from torchstone.losses import CrossEntropy
@@ -62,9 +64,19 @@ def test_balanced_weights_are_concrete() -> None:
     assert len(loss.class_weights) == 10
 
 
+NEED_DATA = {"fashion", "image-folder", "finetune", "resnet-cifar"}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_prepared_experiment_is_its_own_fixed_point_and_its_toml(recipe: str, tmp_path: Path) -> None:
     made = RECIPES[recipe]()
+    if recipe in NEED_DATA:
+        fill(tmp_path / "pictures")
+        write_idx(tmp_path)
+        edits = {"fashion": f"data.path={tmp_path}"}.get(recipe, f"data.path={tmp_path}/pictures")
+        made = tree.edit(made, [edits, "run.batch_size=4", "run.speed=plain", *(["data.classes=[]"] if recipe == "fashion" else [])])
+    if recipe == "finetune":
+        made = tree.edit(made, [f"model.path={train(tmp_path / 'body', base=CONV).folder}"])
     if recipe == "gpt-bytes":
         made = tree.edit(made, ["data.max_bytes=20000", "model.dim=32", "run.batch_size=4"])
     prepared = prepare(made)
@@ -134,7 +146,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(edits: lis
 def test_the_python_api(in_tmp: Path) -> None:
     run = torchstone.train(torchstone.recipes.digits_mini(), *MLP, "method.averaging=ema")
     assert run.folder == in_tmp / "runs" / "python" / "run" and run.status == "done"
-    assert run.metrics == json.loads((run.folder / "metrics.json").read_text())
+    assert json.loads(to_json(run.metrics)) == json.loads((run.folder / "metrics.json").read_text())
+    assert (run.folder / "report.html").is_file()
     assert load_experiment(run.folder / "experiment.toml").method.averaging is not None
     again = train_experiment(torchstone.recipes.digits_mini(), *MLP, recipe="digits-mini")
     assert again.folder == in_tmp / "runs" / "digits-mini" / "run"

@@ -55,6 +55,8 @@ class ConvNetConfig:
 
 
 class ConvNet(nn.Module):
+    first_conv = "stem.weight"
+
     def __init__(self, config: ConvNetConfig, channels: int, outputs: int) -> None:
         super().__init__()
         self.config = config
