@@ -9,7 +9,8 @@ PATH is the folder with the set's four files. Contestants, each seed in a proces
   ours); SGD with momentum 0.9, weight decay 5e-4 and rate 0.1, divided by 10 after a half and three quarters of 30 epochs; batch 128.
 All are evaluated on the 10,000 test pictures whenever another 6,000 training pictures have been seen. What is counted is everything from
 the end of the imports (reading the files, preparing with its speed trial, training) but the evaluations. A peer stops once it has used
-`--most` times the median of ours: its figure is then a lower bound ("> 12"), with the accuracy it had. Seconds are the process's own (user and system),
+`--most` times the median of ours: its figure is then a lower bound ("> 12"), with the accuracy it had. Seconds are the process's
+own (user and system),
 fair on a busy machine; the wall's are beside. Results are written after every evaluation; seeds already there are kept unless run again.
 `--end` trains ours on to the recipe's end and scores it with one view and with six.
 """
