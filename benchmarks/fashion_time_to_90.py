@@ -213,7 +213,8 @@ def contestant(options: argparse.Namespace, side: str, seed: int, limit: float) 
 def run(options: argparse.Namespace, document: dict[str, Any], side: str, seed: int, limit: float) -> None:
     """One seed of one contestant, written down after every evaluation."""
     runs = document["runs"].setdefault(side, {})
-    record: dict[str, Any] = {"load": round(os.getloadavg()[0], 2), **machine.ceilings(), "complete": False, "evaluations": []}
+    record: dict[str, Any] = {"load": round(os.getloadavg()[0], 2), **machine.ceilings(), "complete": False, "limit": round(limit, 1)}
+    record["evaluations"] = []
     runs[str(seed)] = record
     for said in contestant(options, side, seed, limit):
         if "accuracy" not in said:
@@ -236,10 +237,11 @@ def finished(document: dict[str, Any], side: str) -> list[dict[str, Any]]:
 
 
 def middle(records: list[dict[str, Any]], key: str) -> tuple[float, bool]:
-    """The median, and whether it is that of runs which got there. A run that was stopped lies above all that were not."""
-    order = sorted(records, key=lambda record: (not record["reached"], record[key]))
-    two = [order[(len(order) - 1) // 2], order[len(order) // 2]]
-    return statistics.mean(record[key] for record in two), all(record["reached"] for record in two)
+    """The median, and whether it is exact. A run that was stopped counts as what it had used: then this is a lower bound."""
+    order = sorted(records, key=lambda record: record[key])
+    value = statistics.median(record[key] for record in order)
+    low = order[: len(order) // 2 + 1]  # the middle one, or both, and all below: stopped later than they crossed, others change nothing
+    return value, all(record["reached"] for record in low)
 
 
 def figure(value: float, exact: bool) -> float | str:
@@ -263,7 +265,7 @@ def summarize(document: dict[str, Any], target: float) -> None:
             },
             "seconds": [figure(record["seconds"], record["reached"]) for record in records],
             "accuracy_there": [record["accuracy"] for record in records],
-            "preparing_seconds_median": statistics.median(record["preparing_seconds"] for record in records),
+            "preparing_seconds_median": round(statistics.median(record["preparing_seconds"] for record in records), 2),
             "macs": records[0]["macs"],
             "speed": sorted({record["speed"] for record in records}),
         }
@@ -285,7 +287,7 @@ def summarize(document: dict[str, Any], target: float) -> None:
 
 def opened(options: argparse.Namespace) -> dict[str, Any]:
     """The results so far, if they are of the same race; else none."""
-    conditions = {"target": options.target, "every_samples": options.every, "most": options.most}
+    conditions = {"target": options.target, "every_samples": options.every}
     path = machine.RESULTS / f"{NAME}.json"
     old = json.loads(path.read_text()) if path.exists() else {}
     same = all(old.get(name) == value for name, value in conditions.items())
