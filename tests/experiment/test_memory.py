@@ -13,7 +13,7 @@ from torchstone.experiment import memory, prepare
 from train.small import ENVIRONMENT
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch, torchstone
 from torchstone.experiment import memory, prepare
@@ -21,7 +21,8 @@ from torchstone.train.build import build_state
 from torchstone.train.loop import updates
 from torchstone.train.step import train_step
 torch.set_num_threads(1)
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # of this program alone: what getrusage says is at least what the parent took when it forked
+    return next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmHWM'))
 prepared = prepare(torchstone.recipes.digits(), "model.widths=[128,128,128]", f"run.batch_size={sys.argv[1]}", "run.threads=1")
 job = prepared.job(Path(), {})
 state = build_state(prepared.model, job.method, job.run, job.device)

@@ -20,8 +20,8 @@ ROWS = 4
 """Samples of the larger measured micro-batch; batch norm refuses a single one."""
 SLACK = 1.25
 """Gradients of activations, temporaries of single operations and the allocator's waste, on top of what is counted."""
-SCRATCH = 100_000_000
-"""Bytes that the kernels keep for themselves once they have run."""
+SCRATCH = 150_000_000
+"""Bytes that the kernels and the allocator keep for themselves once they have run: 70 to 130 MB were seen."""
 
 
 def check_memory(job: Job, model: nn.Module, inputs: PyTree) -> None:

@@ -7,6 +7,7 @@ import math
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,5 +103,7 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most memory this process has held: on the accelerator where there is one, else resident in RAM. In 10^6 bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count what the parent held when it forked
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
