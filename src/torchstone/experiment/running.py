@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,7 @@ def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Pa
             tracker.start({"total": job.total, "step": state.step, "folder": str(where)})
         status = fit(job, state, trackers, request)
         size = {"parameters": profile.parameters(state.model)["total"], "macs": prepared.macs}
-        metrics, predictions = finish(job, state, status, size)
-        if ranks.is_main():
-            keep(prepared, where, predictions)
+        metrics = finish(job, state, status, size, partial(keep, prepared, where))
     except torch.OutOfMemoryError as error:
         raise WorkError(out_of_memory(prepared, job, state)) from error
     finally:
