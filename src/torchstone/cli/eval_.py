@@ -76,13 +76,15 @@ def evaluated(
 
     from torchstone import ship
     from torchstone.core import ranks
-    from torchstone.experiment import choose_device, load_experiment, threads_restored
+    from torchstone.experiment import choose_device, load_without_own_parts, threads_restored
     from torchstone.ship.labeled import open_labeled
     from torchstone.train import folder
 
     run, path = Path(run), None if path is None else Path(path)
     folder.require_run(run)
-    experiment = load_experiment(run / folder.EXPERIMENT)
+    experiment, own = load_without_own_parts(run / folder.EXPERIMENT)
+    if "loss" in own:
+        warn(f"{run}: its loss is a class of your own, which no file can build: `loss` is the task's default one")
     with ranks.joined(torch.device(choose_device(device))), threads_restored():
         if experiment.run.threads is not None:
             torch.set_num_threads(experiment.run.threads)

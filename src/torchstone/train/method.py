@@ -80,6 +80,12 @@ def check(method: Method) -> None:
 
     Raises UserError naming the setting.
     """
+    kinds = [tree.kind_of(transform) for transform in method.batch_transforms]
+    for place, transform in enumerate(method.batch_transforms):
+        if early := [kind for kind in kinds[:place] if kind in getattr(transform, "before", ())]:
+            raise UserError(
+                f"method.batch_transforms: {kinds[place]} comes after {early[0]}, which leaves it nothing to work on; put it before"
+            )
     for schedule in method.schedules:
         place, _, name = schedule.path.rpartition(".")
         try:

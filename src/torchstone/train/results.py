@@ -36,9 +36,7 @@ class Predictions:
     target: Int64[Tensor, " N"]
 
 
-def finish(
-    job: Job, state: TrainState, status: str, size: dict[str, Any], keep: Callable[[Predictions | None], object]
-) -> dict[str, Any]:
+def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep: Callable[[Predictions | None], object]) -> dict[str, Any]:
     """Scores the resulting weights on the test split (not after divergence or an interruption) and writes, of a classifier,
     predictions.safetensors; what `keep` keeps of them; and last, so that a run which says it is done is whole, metrics.json.
 
