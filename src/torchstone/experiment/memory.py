@@ -15,6 +15,7 @@ from torchstone.core.protocols import PyTree
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
 from torchstone.train.loop import Job
+from torchstone.train.method import averages
 
 ROWS = 4
 """Samples of the larger measured micro-batch; batch norm refuses a single one."""
@@ -47,7 +48,8 @@ def microbatch_that_fits(job: Job, model: nn.Module, inputs: PyTree, free: int) 
     share = -(-job.run.batch_size // ranks.world())
     rows = min(job.run.microbatch_size or share, share)
     own = sum(t.numel() * t.element_size() for t in chain(model.parameters(), model.buffers()))
-    copies = 2 + 2 + (job.method.averaging is not None)  # weights, gradients, two moments
+    kept_averages = averages(job.method) + getattr(job.method.averaging, "count", 0)
+    copies = 2 + 2 + kept_averages  # weights, gradients, two moments
     kept, each = activation_bytes(model, inputs, job)
     fixed, each = copies * own + kept + SCRATCH, SLACK * each
     if fixed + rows * each <= free:

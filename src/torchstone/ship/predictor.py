@@ -27,18 +27,16 @@ from torchstone.ship.inputs import Named, Opener, unlabeled, unreadable
 from torchstone.tasks import Language
 
 
-def load(run: str | Path, *, device: str = "auto") -> "Predictor":
-    """The predictor of a run folder: `torchstone.load("runs/digits/run").predict(images)`.
-
-    device: auto (the accelerator if there is one), cpu, cuda, cuda:1 ... Raises UserError for what is no run, or has no weights yet.
+def load(run: Path, *, device: str = "auto", checkpoint: Path | None = None) -> "Predictor":
+    """The predictor of one run folder, by the weights its artifact names, or those of one of its checkpoints (`ship.load` opens ensembles
+    too). Raises UserError for what is no run, or has no weights yet.
     """
-    run = Path(run)
     artifact = read_artifact(run)
     target = ranks.device_named(device, "--device ")
     model = build(artifact, str(run))
     if artifact.memory_format == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    tensors, checkpoint = read_weights(run, artifact.weights)
+    tensors, checkpoint = read_weights(run, artifact.weights, checkpoint)
     store.copy_into(model.state_dict(keep_vars=True), tensors, f"{checkpoint}/{artifact.weights.file}.safetensors")
     return Predictor(artifact=artifact, model=model.to(target).eval(), device=target, checkpoint=checkpoint)
 
@@ -64,6 +62,8 @@ class Predictor:
     device: torch.device
     checkpoint: Path
     """The folder the weights were read from."""
+    members: tuple[Path, ...] = ()
+    """Of an ensemble: the checkpoint of each member; `checkpoint` is then the folder around them."""
 
     @property
     def is_language(self) -> bool:
@@ -186,7 +186,10 @@ def _read(samples: Samples, rows: np.ndarray) -> PyTree:
 def build(artifact: Artifact, where: str) -> nn.Module:
     """The artifact's network; its first weights are drawn and thrown away, no global generator moves."""
     try:
-        return models.build(artifact.model, artifact.facts.inputs, artifact.task.outputs(artifact.facts), key=0)
+        model = models.build(artifact.model, artifact.facts.inputs, artifact.task.outputs(artifact.facts), key=0)
+        for transform in artifact.transforms:
+            model = transform(model)
+        return model
     except UserError as error:
         raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
 
