@@ -43,10 +43,12 @@ def ours(workload: str) -> Callable[[], np.ndarray]:
     import torch
 
     from torchstone.core import random
+    from torchstone.core.allocator import keep_freed_memory
     from torchstone.core.protocols import Batch
     from torchstone.data.batch_transforms import ColorJitter, Flip, Normalize, PaddedCrop, Warp
 
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `experiment.prepare` does before every training
     normalize = Normalize(mean=MEAN, std=STD)
     parts = {
         "small": [PaddedCrop(padding=4), Flip(), normalize],

@@ -37,6 +37,7 @@ def ending(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(last.glob("*.safetensors"))}
     found["results.csv"] = (run / "results.csv").read_text()
     found["final"] = json.loads((run / "metrics.json").read_text())["final"]
+    found |= {f"pictures/{path.name}": path.read_bytes() for path in sorted((run / "pictures").glob("*"))}
     return found
 
 

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 import torchstone
 from data.folder_of_pictures import fill
@@ -188,6 +191,43 @@ def test_a_class_of_ones_own_trains_and_its_file_says_so(tmp_path: Path) -> None
         load_experiment(run.folder / "experiment.toml")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubled:
+    """Twice the cross-entropy: a loss of one's own."""
+
+    couples: ClassVar[bool] = False
+    factor: float = 2.0
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.factor * F.cross_entropy(logits, target, reduction="none")
+
+    def weight(self, target: Tensor) -> Tensor:
+        return torch.ones(len(target))
+
+
+def test_a_loss_of_ones_own_is_resumed_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = tree.edit(torchstone.recipes.digits_mini(), MLP)
+    base = replace(base, method=replace(base.method, loss=Doubled()))
+    whole = train_experiment(base, out=tmp_path / "whole")
+    train_experiment(base, "run.keep=3", out=tmp_path / "part")
+    back_to(tmp_path / "part", 5)
+    train_experiment(base, "run.keep=3", out=tmp_path / "part", resume=True)
+    assert ending(tmp_path / "part") == ending(tmp_path / "whole")
+    again = torchstone.evaluate(tmp_path / "whole")["final"]
+    assert "its loss is a class of your own" in capsys.readouterr().err
+    assert again["accuracy"] == whole.metrics["final"]["accuracy"]
+    assert 2 * again["loss"] == pytest.approx(whole.metrics["final"]["loss"], rel=1e-6)
+    with pytest.raises(UserError, match="method.loss is a class of your own, which no edit reaches into"):
+        prepare(base, "loss.factor=3")
+
+
+def test_colors_are_changed_before_they_are_normalized() -> None:
+    made = tree.edit(torchstone.recipes.digits(), ["batch_transforms=[flip,normalize]", "batch_transforms+=color_jitter"])
+    assert [tree.kind_of(part) for part in made.method.batch_transforms] == ["flip", "color_jitter", "normalize"]
+    with pytest.raises(UserError, match="color_jitter comes after normalize.*put it before"):
+        prepare(torchstone.recipes.digits(), "batch_transforms=[normalize,color_jitter]")
+
+
 # --- resume ------------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +288,7 @@ def test_other_threads_are_another_exactness_key_and_said_aloud(copied: Path, ca
 
 def test_more_epochs_go_on_with_a_warning(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = train(copied, "run.epochs=4", base=CONV, resume=True)
-    assert "resumed with more steps than before; the schedules now end at step 20" in capsys.readouterr().err
+    assert "resumed with 20 steps where 15 were planned; the schedules now end at step 20" in capsys.readouterr().err
     assert (again.status, again.metrics["steps"]) == ("done", 20)
     train(copied, "run.epochs=4", base=CONV, resume=True)
     assert "the run is finished already" in capsys.readouterr().err
@@ -306,7 +346,7 @@ def stored_tree_is_this_one(monkeypatch: pytest.MonkeyPatch) -> Callable[[Experi
     """A part of one's own is written but not read back; here it is."""
 
     def pretend(experiment: Experiment) -> None:
-        monkeypatch.setattr("torchstone.experiment.running.load_experiment", lambda path: prepare(experiment).experiment)
+        monkeypatch.setattr("torchstone.experiment.running.load_without_own_parts", lambda path: (prepare(experiment).experiment, ()))
 
     return pretend
 

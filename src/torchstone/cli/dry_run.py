@@ -73,6 +73,7 @@ def measured(prepared: Prepared) -> dict[str, Any]:
         "data": {
             "inputs": tree.encode(prepared.facts.inputs) | {"kind": tree.kind_of(prepared.facts.inputs)},
             "classes": list(prepared.facts.classes),
+            "class_counts": list(prepared.facts.class_counts),
             "sizes": sizes,
             "split": prepared.facts.split_rule,
             "fingerprint": prepared.facts.fingerprint,
@@ -135,8 +136,11 @@ def described(facts: dict[str, Any]) -> list[str]:
         f"split       {data['split']}",
     ]
     if data["classes"]:
-        shown = ", ".join(data["classes"][:10]) + (", …" if len(data["classes"]) > 10 else "")
-        lines.append(f"classes     {len(data['classes'])}: {shown}")
+        counted = [
+            " ".join(map(str, pair)) for pair in zip(data["classes"], data["class_counts"] or [""] * len(data["classes"]), strict=True)
+        ]
+        shown = ", ".join(counted[:20]) + (", …" if len(counted) > 20 else "")
+        lines.append(f"classes     {len(counted)}, training samples of each: {shown}")
     return [
         " ".join(line.splitlines())
         for line in [

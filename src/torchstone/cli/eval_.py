@@ -87,7 +87,7 @@ def evaluated(
 
     from torchstone import ship
     from torchstone.core import ranks
-    from torchstone.experiment import choose_device, load_experiment, threads_restored
+    from torchstone.experiment import choose_device, load_without_own_parts, threads_restored
     from torchstone.experiment.measuring import measured
     from torchstone.ship.ensemble import members
     from torchstone.ship.labeled import open_labeled
@@ -96,7 +96,9 @@ def evaluated(
     run, path = Path(run), None if path is None else Path(path)
     first = next(iter(members(run)), run)
     folder.require_run(first)
-    experiment = load_experiment(first / folder.EXPERIMENT)
+    experiment, own = load_without_own_parts(first / folder.EXPERIMENT)
+    if "loss" in own:
+        warn(f"{run}: its loss is a class of your own, which no file can build: `loss` is the task's default one")
     with ranks.joined(torch.device(choose_device(device))), threads_restored():
         if experiment.run.threads is not None:
             torch.set_num_threads(experiment.run.threads)

@@ -72,7 +72,8 @@ def parse(text: str) -> Edit:
     """Takes an edit apart."""
     match = _EDIT.fullmatch(text)
     if match is None:
-        raise UserError("an edit is path=value, path+=element or path-=element")
+        meant = f"; for the data that is data.path={text}" if text.strip() and Path(text).exists() else ""
+        raise UserError(f"an edit is path=value, path+=element or path-=element{meant}")
     path, operator, value = match.groups()
     if not value.strip():
         raise UserError("there is no value; none empties a seat")
@@ -136,12 +137,15 @@ def _apply(tree: T, new: Edit, done: list[Done]) -> tuple[T, list[Done]]:
     elif place.slot.many is None or not isinstance(place.value, tuple):
         raise UserError(f"{new.operator} is for lists, {place.path} is {show(place.value)} ({place.slot})")
     elif new.operator == "+=":
-        value = (*place.value, _meaning(place.slot.many, new.value, join(place.path, len(place.value))))
+        element = _meaning(place.slot.many, new.value, join(place.path, len(place.value)))
+        index = _position(place.value, element)
+        value = (*place.value[:index], element, *place.value[index:])
+        done = [replace(old, path=_shifted(old.path, place.path, index, +1)) for old in done]
     else:
         index = _index_of(place, new.value)
         _refuse_loss(new, [old for old in done if f"{old.path}.".startswith(f"{place.path}.{index}.")])
         value = place.value[:index] + place.value[index + 1 :]
-        done = [replace(old, path=_shifted(old.path, place.path, index)) for old in done]
+        done = [replace(old, path=_shifted(old.path, place.path, index, -1)) for old in done]
     return put(tree, place.path, value), [*done, Done(new, place.path)]
 
 
@@ -166,12 +170,18 @@ def _index_of(place: Place, text: str) -> int:
     return found[0]
 
 
-def _shifted(path: str, seat: str, removed: int) -> str:
-    """Where a path leads after element `removed` of the list at `seat` has gone."""
+def _position(elements: Sequence[Any], new: Any) -> int:
+    """Where `+=` puts an element: at the end, or before what its class says it must come before (`before`, a tuple of kinds)."""
+    later = [i for i, element in enumerate(elements) if is_part(element) and kind_of(element) in getattr(type(new), "before", ())]
+    return later[0] if later else len(elements)
+
+
+def _shifted(path: str, seat: str, changed: int, by: int) -> str:
+    """Where a path leads after element `changed` of the list at `seat` has gone (by -1) or come (by +1)."""
     if not path.startswith(seat + "."):
         return path
     index, dot, rest = path[len(seat) + 1 :].partition(".")
-    return f"{seat}.{int(index) - (int(index) > removed)}{dot}{rest}"
+    return f"{seat}.{int(index) + by * (int(index) >= changed)}{dot}{rest}"
 
 
 # --- checking ------------------------------------------------------------------------------------------------------------

@@ -191,6 +191,8 @@ def _unknown(tree: Any, short: str) -> str:
         except UserError:
             pass
         else:
+            if is_part(place.value) and not owns(place.slot, place.value):
+                return f"{place.path} is a class of your own, which no edit reaches into: change the object in Python"
             return f"there is no setting {show(short)}: at {place.path}, {_no_child(place.value, name)}"
     for place in places(tree):
         if is_part(place.value) and not parent and name in getattr(type(place.value), "lacks", {}):

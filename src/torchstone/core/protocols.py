@@ -145,7 +145,8 @@ class SampleTransform(Protocol):
 
 @runtime_checkable
 class BatchTransform(Protocol):
-    """One that mixes rows has a `group` too: how many consecutive ones (2 for mixup and cutmix, 4 for mosaic)."""
+    """One that mixes rows has a `group` too: how many consecutive ones (2 for mixup and cutmix, 4 for mosaic). One that reads what another
+    takes away says in `before` which kinds come after it: a method with another order is refused, and `+=` puts it in its place."""
 
     train_only: ClassVar[bool]
     """False for what prediction needs as well (normalization)."""

@@ -10,7 +10,7 @@ keepsakes  what a finished run keeps for its report: outputs on the test split, 
 from torchstone.experiment.preparing import Prepared, choose_device, prepare, reshaped, resolved, threads_restored
 from torchstone.experiment.running import Trained, resume_state, train_experiment
 from torchstone.experiment.saddle import saddle_of_run
-from torchstone.experiment.tree import Experiment, load_experiment
+from torchstone.experiment.tree import Experiment, load_experiment, load_without_own_parts
 
 __all__ = [
     "Experiment",
@@ -18,6 +18,7 @@ __all__ = [
     "Trained",
     "choose_device",
     "load_experiment",
+    "load_without_own_parts",
     "prepare",
     "reshaped",
     "resolved",

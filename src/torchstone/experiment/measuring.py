@@ -27,7 +27,7 @@ def measured(experiment: Experiment, predictor: Predictor, split: Split) -> dict
             precision=run.precision,
             memory_format=run.memory_format,
             sample_transforms=predictor.artifact.preprocess.sample,
-            batch_transforms=predictor.artifact.preprocess.batch,
+            batch_transforms=predictor.transforms,
             workers=run.workers,
         )
     except WorkError:

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchstone import models, profile
 from torchstone.core import random, ranks, tree
+from torchstone.core.allocator import keep_freed_memory
 from torchstone.core.errors import UserError, clean, warn
 from torchstone.core.protocols import Batch, Facts, MadeFromData, PyTree, Splits
 from torchstone.data.loader import Samples
@@ -82,11 +83,13 @@ class Prepared:
 
 def prepare(experiment: Experiment, *edits: str, fresh: bool = True) -> Prepared:
     """Applies the edits, opens the data, and fills in what depends on them and on the machine. Not `fresh`: the weights come from a
-    checkpoint, so no first ones are made from the data or read from a file.
+    checkpoint, so no first ones are made from the data or read from a file. The process keeps its freed memory from here on.
 
     Raises UserError for anything in the experiment or its data that cannot be trained.
     """
     experiment = tree.edit(experiment, edits)
+    if not experiment.run.device.startswith("cuda"):
+        keep_freed_memory()
     splits = experiment.data.open()
     experiment = replace(experiment, data=filled(experiment.data, splits.facts))
     facts = reshaped(splits.facts, experiment.method)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torchstone.experiment.group_table import group_lines, group_table
 from torchstone.experiment.keepsakes import keep
 from torchstone.experiment.memory import microbatch_that_fits
 from torchstone.experiment.preparing import Prepared, choose_device, prepare, threads_restored
-from torchstone.experiment.tree import Experiment, load_experiment
+from torchstone.experiment.tree import Experiment, load_without_own_parts
 from torchstone.train import checkpoint, folder, results
 from torchstone.train.build import build_state
 from torchstone.train.environment import environment
@@ -105,9 +106,7 @@ def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Pa
         status = fit(job, state, trackers, request)
         size = {"parameters": profile.parameters(state.model)["total"], "macs": prepared.macs}
         job = settled(prepared, job, state, status)
-        metrics, predictions = finish(job, state, status, size)
-        if ranks.is_main():
-            keep(prepared, where, predictions)
+        metrics = finish(job, state, status, size, partial(keep, prepared, where))
     except torch.OutOfMemoryError as error:
         raise WorkError(out_of_memory(prepared, job, state)) from error
     finally:
@@ -187,7 +186,7 @@ def with_measured_speed(experiment: Experiment, place: Path) -> Experiment:
     if experiment.run.speed != "auto":
         return experiment
     folder.require_run(place)
-    then = load_experiment(place / layout.EXPERIMENT).run
+    then = load_without_own_parts(place / layout.EXPERIMENT)[0].run
     names = ("speed", "precision", "memory_format", "compile", "threads")
     return replace(experiment, run=replace(experiment.run, **{name: getattr(then, name) for name in names}))
 
@@ -219,28 +218,35 @@ def resume_state(state: TrainState, job: Job) -> None:
         checkpoint.settle(state, job.folder, keep=job.run.keep, snapshots=job.snapshots)
     if state.ending == "done" and state.step < job.total:
         state.ending = None
-        warn(
-            f"{job.folder}: resumed with more steps than before; the schedules now end at step {job.total}, "
-            "so the result is not that of an uninterrupted run"
-        )
 
 
 def require_same(where: Path, prepared: Prepared) -> Path:
     """Refuses to go on with a run whose tree differs from this one in more than the settings that may change."""
     folder.require_run(where)
-    stored = load_experiment(where / layout.EXPERIMENT)
-    changed = [(path, old, new) for path, old, new in tree.diff(stored, prepared.experiment) if not path.startswith(Run.resumable)]
+    stored, own = load_without_own_parts(where / layout.EXPERIMENT)
+    free = (*Run.resumable, *(f"method.{seat}" for seat in own))  # whether a class of the user's own is what it was, only the user knows
+    changed = [(path, old, new) for path, old, new in tree.diff(stored, prepared.experiment) if not path.startswith(free)]
     if changed:
         listed = "; ".join(f"{path}: {old} there, {new} here" for path, old, new in changed[:4])
         raise UserError(f"{where}: --resume with a changed experiment ({listed}); train it in a new folder, or take the change back")
+    planned, total = (total_of(experiment.run, prepared) for experiment in (stored, prepared.experiment))
+    if planned != total and checkpoint.by_age(where) and ranks.is_main():
+        warn(
+            f"{where}: resumed with {total} steps where {planned} were planned; the schedules now end at step {total}, "
+            "so the result is not that of an uninterrupted run"
+        )
     return where
+
+
+def total_of(run: Run, prepared: Prepared) -> int:
+    """Updates of a whole run on these data."""
+    return run.total(-(-len(prepared.splits.train) // run.batch_size))
 
 
 def over(where: Path, prepared: Prepared) -> bool:
     """Whether the run in `where` has come to its end and this experiment asks for no more steps."""
     status = folder.finished(where)
-    run = prepared.experiment.run
-    total = run.total(-(-len(prepared.splits.train) // run.batch_size))
+    total = total_of(prepared.experiment.run, prepared)
     return status == "stopped" or (status == "done" and folder.read_json(where / layout.METRICS).get("steps", 0) >= total)
 
 

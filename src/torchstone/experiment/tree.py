@@ -1,7 +1,9 @@
 """The experiment: the frozen tree that says everything about one training, and the file it is read from."""
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torchstone import data, models, tasks
 from torchstone.core import files, protocols, tree
@@ -31,8 +33,31 @@ def load_experiment(path: Path) -> Experiment:
 
     Raises UserError naming the file and the place in it.
     """
+    return tree.from_toml(Experiment, _text(path), path)
+
+
+def load_without_own_parts(path: Path) -> tuple[Experiment, tuple[str, ...]]:
+    """The same with every seat of the method that holds a class of the user's own left at its default, and the names of those seats: for
+    what needs no method, such as an evaluation."""
+    text = _text(path)
     try:
-        text = files.read_text(path, limit=1 << 20)
+        document = tomllib.loads(text)
+    except ValueError:
+        return tree.from_toml(Experiment, text, path), ()  # which says what is wrong with it
+    method = document.get("method", {})
+    own = tuple(name for name, value in method.items() if _is_own(value)) if isinstance(method, dict) else ()
+    if not own:
+        return tree.from_toml(Experiment, text, path), ()
+    document["method"] = {name: value for name, value in method.items() if name not in own}
+    return tree.decode(Experiment, document, folder=path.absolute().parent), own
+
+
+def _is_own(value: Any) -> bool:
+    return any(map(_is_own, value)) if isinstance(value, list) else isinstance(value, dict) and value.get("kind") == "custom"
+
+
+def _text(path: Path) -> str:
+    try:
+        return files.read_text(path, limit=1 << 20)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    return tree.from_toml(Experiment, text, path)

@@ -107,7 +107,8 @@ def _fitted(model: Any, name: str, tensor: Tensor, target: Tensor, where: str) -
     elif hasattr(model, "fitted"):
         adapted = model.fitted(name, tensor)
     if adapted is None or adapted[0].shape != target.shape:
-        raise UserError(f"{where} is {list(tensor.shape)}, the model's {name} is {list(target.shape)}")
+        shapes = f"{where} is {list(tensor.shape)}, the model's {name} is {list(target.shape)}"
+        raise UserError(f"{shapes}; model.body must be set to the network of the file (stem, depth, widths)")
     return adapted[0], f"{name}: {adapted[1]}"
 
 

@@ -119,11 +119,14 @@ def together(several: Sequence[Predictor], where: Path) -> Predictor:
     artifact = replace(
         first,
         task=replace(task, temperature=1.0, views="one", threshold=threshold),
-        preprocess=replace(first.preprocess, batch=(ForEach(members=tuple(transforms)),)),  # type: ignore[arg-type]
+        preprocess=replace(first.preprocess, batch=()),
     )
     model = Members([each.model for each in several], [each.artifact.task for each in several])  # type: ignore[misc]
     places = tuple(each.checkpoint for each in several)
-    return Predictor(artifact=artifact, model=model.eval(), device=several[0].device, checkpoint=where, members=places)
+    for_each = ForEach(members=tuple(transforms))
+    return Predictor(
+        artifact=artifact, model=model.eval(), device=several[0].device, checkpoint=where, members=places, transforms=(for_each,)
+    )
 
 
 def require_alike(first: Artifact, other: Artifact, checkpoint: Path, where: Path) -> None:

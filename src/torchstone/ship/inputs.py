@@ -129,8 +129,11 @@ class Opener:
         return picture_size(path)
 
     def is_odd(self, width: int, height: int) -> bool:
-        """Such a picture has to be brought to the model's size."""
-        return not self.any_size and isinstance(self.shape, ImageShape) and (width, height) != (self.shape.width, self.shape.height)
+        """Such a picture is brought to the model's size in a way that is worth a word: enlarged, or its proportions changed. A larger one
+        that is cut or bordered goes the way of the pictures that the model was trained on."""
+        if self.any_size or not isinstance(self.shape, ImageShape) or (width, height) == (self.shape.width, self.shape.height):
+            return False
+        return self.fit == "stretch" or width < self.shape.width or height < self.shape.height
 
     def say_odd(self, odd: Sequence[str]) -> None:
         """Says once what happens to pictures of other sizes."""

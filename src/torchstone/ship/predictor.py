@@ -17,7 +17,7 @@ from torchstone import models
 from torchstone.core import random, ranks, store
 from torchstone.core.errors import UserError
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import Batch, PyTree
+from torchstone.core.protocols import Batch, BatchTransform, PyTree
 from torchstone.data.loader import Samples
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
@@ -38,7 +38,8 @@ def load(run: Path, *, device: str = "auto", checkpoint: Path | None = None) -> 
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tensors, checkpoint = read_weights(run, artifact.weights, checkpoint)
     store.copy_into(model.state_dict(keep_vars=True), tensors, f"{checkpoint}/{artifact.weights.file}.safetensors")
-    return Predictor(artifact=artifact, model=model.to(target).eval(), device=target, checkpoint=checkpoint)
+    model = model.to(target).eval()
+    return Predictor(artifact=artifact, model=model, device=target, checkpoint=checkpoint, transforms=artifact.preprocess.batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Predictor:
     """The folder the weights were read from."""
     members: tuple[Path, ...] = ()
     """Of an ensemble: the checkpoint of each member; `checkpoint` is then the folder around them."""
+    transforms: tuple[BatchTransform, ...] = ()
+    """What a batch passes on its way to the model."""
 
     @property
     def is_language(self) -> bool:
@@ -148,7 +151,7 @@ class Predictor:
 
     def outputs(self, batch: Batch) -> Tensor:
         """The model's outputs for one batch that is on the device already, over the task's views."""
-        for transform in self.artifact.preprocess.batch:
+        for transform in self.transforms:
             batch = transform(batch, torch.zeros_like(batch.index))
         with torch.no_grad(), autocast(self.artifact.precision, self.device):
             return self.artifact.task.forward(self.model, ready(batch.inputs, self.artifact.memory_format))

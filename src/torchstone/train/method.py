@@ -93,6 +93,12 @@ def check(method: Method) -> None:
     gated = any(isinstance(transform, slim.HardConcrete) for transform in method.model_transforms)
     if not gated and any(isinstance(penalty, losses.L0) for penalty in method.penalties):
         raise UserError("method.penalties: l0 counts the gates of method.model_transforms=[hard_concrete], and there are none")
+    kinds = [tree.kind_of(transform) for transform in method.batch_transforms]
+    for place, transform in enumerate(method.batch_transforms):
+        if early := [kind for kind in kinds[:place] if kind in getattr(transform, "before", ())]:
+            raise UserError(
+                f"method.batch_transforms: {kinds[place]} comes after {early[0]}, which leaves it nothing to work on; put it before"
+            )
     for schedule in method.schedules:
         place, _, name = schedule.path.rpartition(".")
         try:

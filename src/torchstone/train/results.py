@@ -6,6 +6,7 @@ Shapes: N samples, C classes.
 import math
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,11 @@ def settled(job: Job, state: TrainState, status: str) -> Job:
     return replace(job, task=task, metrics=task.metrics(job.splits.facts))
 
 
-def finish(job: Job, state: TrainState, status: str, size: dict[str, Any]) -> tuple[dict[str, Any], Predictions | None]:
-    """Scores the resulting weights on the test split (not after divergence or an interruption), writes metrics.json and, of a classifier,
-    predictions.safetensors.
+def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep: Callable[[Predictions | None], object]) -> dict[str, Any]:
+    """Scores the resulting weights on the test split (not after divergence or an interruption) and writes, of a classifier,
+    predictions.safetensors; what `keep` keeps of them; and last, so that a run which says it is done is whole, metrics.json.
 
-    `size`: parameters and macs. Returns the document and the predictions; every rank must call it.
+    `size`: parameters and macs. Returns the document; every rank must call it, `keep` is the main one's.
     """
     over = status in ("done", "stopped")
     if over and job.run.select == "best" and state.best is not None:
@@ -87,8 +88,9 @@ def finish(job: Job, state: TrainState, status: str, size: dict[str, Any]) -> tu
             tensors = {"index": predictions.index, "outputs": predictions.outputs, "target": predictions.target}
             entries = {name: tensor_file.entry_of(name, tensor) for name, tensor in tensors.items()}
             files.write_durable(job.folder / PREDICTIONS, tensor_file.pieces(tensors, entries, {}))
+        keep(predictions)
         files.write_text(job.folder / METRICS, to_json(document, indent=2) + "\n")
-    return document, predictions
+    return document
 
 
 def gathered(kept: list[Any], samples: int, classes: int, device: torch.device) -> Predictions | None:

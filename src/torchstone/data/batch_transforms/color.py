@@ -31,6 +31,8 @@ class ColorJitter:
     neutral: ClassVar["ColorJitter"]
     train_only: ClassVar[bool] = True
     group: ClassVar[int] = 1
+    before: ClassVar[tuple[str, ...]] = ("normalize",)
+    """It works on colors, which normalized numbers no longer are."""
 
     brightness: float = 0.4
     """The factor is between 1 - brightness (at least 0) and 1 + brightness."""
