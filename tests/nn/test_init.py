@@ -52,7 +52,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "expected"), CASES, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize(("rule", "expected"), [pytest.param(*case, id=str(case[0])[:40]) for case in CASES])
 def test_standard_deviation(rule, expected):
     torch.manual_seed(0)
     model = Layers()

@@ -29,7 +29,7 @@ class LARS:
     https://arxiv.org/abs/1708.03888, algorithm 1.
     """
 
-    lr: float = 5.0
+    lr: float = 12.0
     """Learning rate: a tensor moves by lr * trust of its size in a step. Ours: the paper's depends on the batch (1.4 to 32)."""
     momentum: float = 0.9
     """Share of the last update kept in the next."""
@@ -72,7 +72,7 @@ class LAMB:
     phi the identity.
     """
 
-    lr: float = 1e-2
+    lr: float = 2e-2
     """Learning rate: the share of its size by which a tensor moves in a step. Ours: the paper's depends on the batch (5e-5 to 1e-2)."""
     betas: tuple[float, ...] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
