@@ -259,7 +259,8 @@ def test_what_cannot_be_divided_is_refused() -> None:
 
     with pytest.raises(UserError, match="a text is one stretch"):
         Fold(source=Text()).open()
-    for wrong in ({"of": 1}, {"of": 3, "number": 4}, {"number": 0}, {"seed": -1}):
+    wrongs: list[dict[str, Any]] = [{"of": 1}, {"of": 3, "number": 4}, {"number": 0}, {"seed": -1}]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="must be"):
             Fold(**wrong)
     with pytest.raises(ValueError, match="regular expression with one"):

@@ -1,7 +1,11 @@
 """Cross-validation: a run a fold, what they say together, their ensemble, and going on after an interruption."""
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,9 @@ from cli.small import only_json, refused, snapshot
 from torchstone.cli import main
 from torchstone.cli.eval_ import evaluated
 from torchstone.core.errors import Interrupted, UserError
-from torchstone.core.protocols import History
+from torchstone.core.protocols import History, ImageShape, Splits
+from torchstone.data.facts import describe
+from torchstone.data.splits import TensorSplit
 from torchstone.experiment import running
 from torchstone.experiment.folds import train_folds
 from torchstone.ship import load
@@ -94,15 +100,19 @@ def test_the_ensemble_is_the_mean_of_probabilities(three: Path) -> None:
 
 def test_bytes_go_through_each_member_s_own_preprocessing(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    labels = np.arange(80) % 2
+    labels = (np.arange(80) % 4 == 0).astype(np.int64)
     pixels = (draw.integers(0, 128, (80, 6, 6)) + 100 * labels[:, None, None]).astype(np.uint8)
     np.savez(tmp_path / "d.npz", x=pixels, y=labels)
-    edits = ["data=arrays", f"data.path={tmp_path / 'd.npz'}", *SETTINGS, "run.batch_size=8"]
+    edits = ["data=arrays", f"data.path={tmp_path / 'd.npz'}", *SETTINGS, "run.batch_size=8", "loss.weighting=balanced"]
     made = train_folds(recipe(), *edits, folds=2, out=tmp_path / "two")
+    for number in (1, 2):  # weights of the classes in this fold's own training part: n / (C n_c)
+        said = tomllib.loads((tmp_path / f"two/fold-{number}/experiment.toml").read_text())
+        counts = np.array(json.loads((tmp_path / f"two/fold-{number}/artifact.json").read_text())["facts"]["class_counts"])
+        np.testing.assert_allclose(said["method"]["loss"]["class_weights"], counts.sum() / (2 * counts), rtol=1e-12)
     members = [load(tmp_path / f"two/fold-{number}").logits(pixels[:9]).double().softmax(1) for number in (1, 2)]
     together = load(tmp_path / "two")
     torch.testing.assert_close(together.logits(pixels[:9]).double().softmax(1), sum(members) / 2, rtol=0, atol=1e-7)
-    assert evaluated(tmp_path / "two")["final"]["accuracy"] == made.results["ensemble"]["test"]["accuracy"]
+    assert evaluated(tmp_path / "two")["final"] == made.results["ensemble"]["test"]
 
 
 def test_eval_and_predict_take_the_folder(three: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +212,13 @@ def test_the_dry_run_is_of_the_first_fold(in_tmp: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(
     "content",
-    ['{"version": 1, "members": ["../elsewhere"], "origin": {}}', '{"version": 1, "members": [], "origin": {}}', '{"version": 9}', "[]", "{"],
+    [
+        '{"version": 1, "members": ["../elsewhere"], "origin": {}}',
+        '{"version": 1, "members": [], "origin": {}}',
+        '{"version": 9}',
+        "[]",
+        "{",
+    ],
 )
 def test_a_hostile_ensemble_file_is_refused(content: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (in_tmp / "e").mkdir()
@@ -213,7 +229,9 @@ def test_a_hostile_ensemble_file_is_refused(content: str, in_tmp: Path, capsys: 
 def test_members_must_answer_the_same_question(three: Path, in_tmp: Path) -> None:
     (in_tmp / "odd").mkdir()
     np.savez(in_tmp / "d.npz", x=np.random.default_rng(0).normal(size=(30, 8, 8)), y=np.arange(30) % 2)
-    torchstone.train_experiment(recipe(), *SETTINGS, "data=arrays", f"data.path={in_tmp / 'd.npz'}", "run.batch_size=8", out=in_tmp / "odd/b")
+    torchstone.train_experiment(
+        recipe(), *SETTINGS, "data=arrays", f"data.path={in_tmp / 'd.npz'}", "run.batch_size=8", out=in_tmp / "odd/b"
+    )
     (in_tmp / "odd/a").symlink_to(three / "fold-1")
     (in_tmp / "odd/ensemble.json").write_text('{"version": 1, "members": ["a", "b"], "origin": {}}')
     with pytest.raises(UserError, match="classes of .* is not that of the first member"):
@@ -264,9 +282,10 @@ def test_snapshots_after_an_interruption(cycles: Path, in_tmp: Path, monkeypatch
         request.signal = 2
         return real(job, state, trackers, request)
 
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(running, "fit", fit)
+    monkeypatch.setattr(running, "fit", fit)
+    with pytest.raises(Interrupted):
         torchstone.train_experiment(recipe(), *edits, out=in_tmp / "a")
+    monkeypatch.setattr(running, "fit", real)
     torchstone.train_experiment(recipe(), *edits, out=in_tmp / "a", resume=True)
     for number, step in ((1, 14), (2, 27), (3, 40)):
         assert (in_tmp / f"a/checkpoints/snapshot-{number}").read_text() == f"step-{step}\n"
@@ -278,3 +297,42 @@ def test_snapshots_that_are_not_there(three: Path, in_tmp: Path, capsys: pytest.
     refused(["eval", str(three / "fold-1"), "--snapshots"], "has no snapshots; train it with run.snapshots=M", capsys=capsys)
     refused([*SMALL, "run.snapshots=41"], "the run has 40 updates only", capsys=capsys)
     refused([*SMALL, "run.snapshots=-1"], "run.snapshots must be from 0", capsys=capsys)
+
+
+# --- from Python, and on several ranks -----------------------------------------------------------------------------------
+
+
+class Stripes:
+    """A source of the user's own."""
+
+    def open(self) -> Splits:
+        draw = np.random.default_rng(0)
+        made = {}
+        for name, count in (("train", 40), ("validation", 20), ("test", 20)):
+            target = torch.arange(count) % 2
+            inputs = torch.from_numpy(draw.normal(size=(count, 1, 4, 4))).float()
+            inputs[:, 0, 0] += 3 * target[:, None]
+            made[name] = TensorSplit(inputs, target)
+        facts = describe(made, ImageShape(1, 4, 4), ("no", "yes"), "given")
+        return Splits(train=made["train"], validation=made["validation"], test=made["test"], facts=facts)
+
+
+def test_a_source_of_one_s_own(in_tmp: Path) -> None:
+    experiment = replace(recipe(), data=Stripes())
+    made = torchstone.train_folds(experiment, *SETTINGS, "run.batch_size=8", "run.epochs=5", folds=4)
+    assert made.folder == in_tmp / "runs/python/run-folds" and len(made.runs) == 4
+    assert [member["sizes"]["validation"] for member in made.results["members"]] == [15] * 4
+    assert made.results["ensemble"]["test"]["accuracy"] > 0.65, "half are of each class"
+    assert torchstone.load(made.folder).predict(Stripes().open().test.inputs[:1])[0]["label"] in ("no", "yes")  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_the_same(in_tmp: Path) -> None:
+    told = ["-m", "torchstone", *SMALL, "--folds", "2", "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *told, "one"], check=True, env=environment, cwd=in_tmp, capture_output=True)
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([sys.executable, *ranks, *told, "two"], check=True, env=environment, cwd=in_tmp, capture_output=True)
+    one, two = document(in_tmp / "one"), document(in_tmp / "two")
+    assert one["mean"]["test"] == pytest.approx(two["mean"]["test"], rel=1e-5)
+    assert one["ensemble"]["test"]["accuracy"] == two["ensemble"]["test"]["accuracy"]

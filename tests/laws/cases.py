@@ -175,7 +175,7 @@ class TinyImages:
             sizes=tuple((name, len(split)) for name, split in made.items()),
             fingerprint=hashlib.sha256(f"images {self.train} {self.side} {self.shift}".encode()).hexdigest(),
         )
-        return Splits(**made, facts=facts)
+        return Splits(train=made["train"], validation=made["validation"], test=made["test"], facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +203,7 @@ class TinyTokens:
                 target[torch.arange(count) % self.mute != 0] = -100
             made[name] = TensorSplit(tokens[:, :-1].contiguous(), target)
         facts = Facts(inputs=TokenShape(self.vocabulary, self.length), fingerprint=hashlib.sha256(f"tokens {self}".encode()).hexdigest())
-        return Splits(**made, facts=facts)
+        return Splits(train=made["train"], validation=made["validation"], test=made["test"], facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

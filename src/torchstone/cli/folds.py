@@ -24,9 +24,7 @@ def run_folds(experiment: "Experiment", recipe: str, edits: Sequence[str], argum
         return dry(experiment, edits, arguments)
     if arguments.resume and out is None:
         out = newest_unfinished(Path("runs") / recipe)
-    trained = train_folds(
-        experiment, *edits, folds=arguments.folds, by=arguments.fold_by, out=out, recipe=recipe, resume=arguments.resume
-    )
+    trained = train_folds(experiment, *edits, folds=arguments.folds, by=arguments.fold_by, out=out, recipe=recipe, resume=arguments.resume)
     if arguments.json:
         output.say_json(trained.results)
     elif output.prints():

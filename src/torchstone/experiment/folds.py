@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -20,7 +20,7 @@ from torchstone.core.errors import Interrupted, UserError
 from torchstone.core.json_text import to_json
 from torchstone.core.lock import Lock
 from torchstone.data import Fold
-from torchstone.data.folds import By, fold_rows, scheme_for
+from torchstone.data.folds import By, Scheme, fold_rows, scheme_for
 from torchstone.data.sources.fold import MOST, fingerprint, pooled
 from torchstone.experiment.measuring import measured
 from torchstone.experiment.preparing import choose_device, resolved, threads_restored
@@ -59,21 +59,17 @@ def train_folds(
     """
     edited = tree.edit(experiment, edits)
     place = None if out is None else Path(out)
-    there = read_ensemble(place) if resume and place is not None else None
-    if resume and place is not None and place.exists() and there is None:
-        raise UserError(f"{place}: holds no folds to go on with; leave --folds out for a single run, or choose another folder")
     with ranks.joined(torch.device(choose_device(edited.run.device))), threads_restored():
-        origin = there["origin"] if there is not None else chosen(edited, 5 if folds is None else folds, by or "auto", recipe)
+        there = from_main(lambda: begun(place, resume))
+        origin = there or chosen(edited, 5 if folds is None else folds, by or "auto", recipe)
         require_same_folds(place, origin, folds, by)
-        count, scheme = origin["folds"], origin["by"]
-        names = [f"fold-{number}" for number in range(1, count + 1)]
-        where = place if there is not None and place is not None else make_folder(place, recipe, edited.run.name, names, origin)
+        where = Path(from_main(lambda: str(place) if there else make_folder(place, recipe, edited.run.name, origin)))
         with Lock(where) if ranks.is_main() else nullcontext():
             if ranks.is_main():
                 files.remove_partial(where)
             runs = []
-            for number, name in enumerate(names, 1):
-                say(f"fold {number} of {count} ({scheme}) in {where / name}")
+            for number in range(1, origin["folds"] + 1):
+                say(f"fold {number} of {origin['folds']} ({origin['by']}) in {where}")
                 runs.append(one_fold(experiment, edits, where, number, origin, recipe=recipe, report=report))
             results = summarized(where, runs, origin, edited)
             if ranks.is_main():
@@ -95,7 +91,7 @@ def chosen(experiment: Experiment, folds: int, by: By, recipe: str) -> dict[str,
 
 def require_same_folds(place: Path | None, origin: Mapping[str, Any], folds: int | None, by: By | None) -> None:
     """Raises UserError for a folder that was divided in another way, or is no folder of folds."""
-    if origin.get("kind") != "folds" or not isinstance(origin.get("folds"), int):
+    if origin.get("kind") != "folds" or not isinstance(origin.get("folds"), int) or origin.get("by") not in get_args(Scheme):
         raise UserError(f"{place}: its members are no folds, so there is nothing to go on with")
     if folds is not None and folds != origin["folds"]:
         raise UserError(f"{place}: was divided into {origin['folds']} folds, not {folds}; go on with those, or choose another folder")
@@ -103,32 +99,47 @@ def require_same_folds(place: Path | None, origin: Mapping[str, Any], folds: int
         raise UserError(f"{place}: its folds are {origin['by']}, not {by}; go on with those, or choose another folder")
 
 
-def make_folder(out: Path | None, recipe: str, name: str, names: Sequence[str], origin: dict[str, Any]) -> Path:
-    """A new folder with its ensemble.json, made by the main rank."""
-    made, problem = "", ""
+def begun(place: Path | None, resume: bool) -> dict[str, Any] | None:
+    """What ensemble.json says of the folds to go on with; None: they begin. Raises UserError for a folder of something else."""
+    if not resume or place is None or not place.exists():
+        return None
+    there = read_ensemble(place)
+    if there is None:
+        raise UserError(f"{place}: holds no folds to go on with; leave --folds out for a single run, or choose another folder")
+    return there["origin"]
+
+
+def make_folder(out: Path | None, recipe: str, name: str, origin: dict[str, Any]) -> str:
+    """A new folder with its ensemble.json."""
+    text = {layout.ENSEMBLE: ensemble_text([f"fold-{number}" for number in range(1, origin["folds"] + 1)], origin)}
+    return str(folder.create(out, Path("runs") / (recipe or "python") / f"{name}-folds", text, checkpoints=False).absolute())
+
+
+def from_main(ask: Callable[[], Any]) -> Any:
+    """What the main rank finds or makes, on every rank; its UserError too."""
+    found, problem = None, ""
     if ranks.is_main():
         try:
-            text = {layout.ENSEMBLE: ensemble_text(names, origin)}
-            made = str(folder.create(out, Path("runs") / (recipe or "python") / f"{name}-folds", text, checkpoints=False).absolute())
+            found = ask()
         except UserError as error:
             problem = str(error)
-    made, problem = ranks.broadcast_object([made, problem])
+    found, problem = ranks.broadcast_object([found, problem])
     if problem:
         raise UserError(problem)
-    return Path(made)
+    return found
 
 
-def one_fold(
-    experiment: Experiment, edits: Iterable[str], where: Path, number: int, origin: Mapping[str, Any], **options: Any
-) -> Trained:
+def one_fold(experiment: Experiment, edits: Iterable[str], where: Path, number: int, origin: Mapping[str, Any], **options: Any) -> Trained:
     """One fold trained, or gone on with, in its run folder. What `run.speed=auto` measures for the first holds for all."""
 
     def divided(edited: Experiment) -> Experiment:
         made = replace(edited, data=Fold(source=edited.data, number=number, of=origin["folds"], by=origin["by"]))
         return made if number == 1 else with_measured_speed(made, where / "fold-1")
 
+    place = where / f"fold-{number}"
+    resume = from_main(place.exists)  # asked once: the main rank soon makes it
     try:
-        return train_experiment(experiment, *edits, out=where / f"fold-{number}", resume=True, divided=divided, **options)
+        return train_experiment(experiment, *edits, out=place, resume=resume, divided=divided, **options)
     except Interrupted as error:
         at = f"interrupted in fold {number} of {origin['folds']}; --folds {origin['folds']} --out {where} --resume goes on from there"
         raise Interrupted(error.signal, at) from None

@@ -89,7 +89,10 @@ class Arrays:
         splits, groups, rule = self._completed(path, splits, groups, labels=bool(classes))
         known = np.concatenate((groups["train"], groups["validation"])) if groups else None
         facts = describe(splits, _shape(splits["train"].inputs), classes, rule)
-        return Splits(**splits, facts=facts, groups=known, ordered=self.split == "temporal")
+        ordered = self.split == "temporal"
+        return Splits(
+            train=splits["train"], validation=splits["validation"], test=splits["test"], facts=facts, groups=known, ordered=ordered
+        )
 
     def _inputs(self, where: str, x: np.ndarray) -> torch.Tensor:
         """float32, or uint8 images, channels first."""

@@ -104,14 +104,15 @@ class ImageFolder:
         pictures = pictures_of(reader.collection(), form, cache=self.cache, cache_dir=self.cache_dir)
         skipped = self._require_good(root, reader.files, pictures)
 
-        labels, homes, groups = (None if each is None else each[pictures.records["position"]] for each in (labels, homes, groups))
+        labels, homes = (each[pictures.records["position"]] for each in (labels, homes))
+        groups = None if groups is None else groups[pictures.records["position"]]
         rows, rule = self._cut(root, listing, classes, labels, homes, groups)
         notes = (("skipped pictures", skipped), ("pictures in two splits", self._warn_of_shared(reader.files, pictures, rows)))
         _warn_of_left_aside(root, listing)
         facts = described(pictures, rows, labels, classes, f"{rule}; {chosen}", tuple((name, count) for name, count in notes if count))
         splits = {name: split_of(reader.collection(), pictures, own, labels[own]) for name, own in rows.items()}
         known = None if groups is None else np.concatenate((groups[rows["train"]], groups[rows["validation"]]))
-        return Splits(**splits, facts=facts, groups=known)
+        return Splits(train=splits["train"], validation=splits["validation"], test=splits["test"], facts=facts, groups=known)
 
     def _group_numbers(self, root: Path, names: list[str]) -> np.ndarray | None:
         """Group of each file (int64 [M]) by its path. Raises UserError naming those that tell none."""
