@@ -11,7 +11,7 @@ from torch import Tensor
 from optim.two_layers import GROUPS, WIDTHS, backward, network
 from torchstone.optim import SOAP, FlatParameters, Lion, Optimizer, Radam, Shampoo, adam, flat, pieces, schedule_free
 
-PARTS = [cls() for cls in get_args(Optimizer)]
+PARTS = [cls() for cls in get_args(Optimizer) if not getattr(cls, "searches", False)]  # what searches looks at the batch again
 NAMES = [type(part).__name__ for part in PARTS]
 
 

@@ -6,6 +6,7 @@ https://arxiv.org/abs/2203.05482, section 2, recipe 1 (greedy).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,8 +139,7 @@ class Pot:
         save(job, state)
         job = settled(self.prepared, job, state, "done")
         size = {"parameters": profile.parameters(state.model)["total"], "macs": self.prepared.macs}
-        metrics, predictions = finish(job, state, "done", size)
-        keep(self.prepared, where, predictions)
+        metrics = finish(job, state, "done", size, partial(keep, self.prepared, where))
         return Trained(folder=where, status="done", metrics=metrics)
 
 

@@ -35,8 +35,8 @@ class Lookahead:
     Between two of these the weights that are evaluated are the fast ones; at them both are the same.
     """
 
-    inner: Inner = AdamW()
-    """The optimizer that takes the steps. Its memory goes on over the returns."""
+    inner: Inner = AdamW(lr=3e-3)
+    """The optimizer that takes the steps. Its memory goes on over the returns. The rate is ours: half of every step is taken back."""
     lr: float = 1.0
     """Factor on `inner.lr`: what a schedule on optimizer.lr moves. Schedule either."""
     k: int = 5

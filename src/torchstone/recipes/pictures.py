@@ -26,7 +26,7 @@ def fashion() -> Experiment:
             loss=CrossEntropy(smoothing=0.1),
             groups=NoDecay(),
             optimizer=Muon(lr=0.02),
-            schedules=(OneCycle(path="optimizer.lr", warmup=0.1, start_factor=0.2),),
+            schedules=(OneCycle(path="optimizer.lr", warmup=0.1, warmup_start=0.2),),
             averaging=EMA(decay=0.98),
         ),
         run=Run(epochs=8, batch_size=250, evaluation_batch_size=500, speed="auto"),

@@ -70,9 +70,14 @@ def couples(method: Method) -> bool:
     return bool(getattr(method.loss, "couples", False))
 
 
+def has_own_average(optimizer: Any) -> bool:
+    """Whether it is a `protocols.OwnAverage`."""
+    return hasattr(optimizer, "evaluation_weights")
+
+
 def averages(method: Method) -> bool:
     """Whether a second model is evaluated and shipped: an averaging's, or the optimizer's own."""
-    return method.averaging is not None or isinstance(method.optimizer, protocols.OwnAverage)
+    return method.averaging is not None or has_own_average(method.optimizer)
 
 
 def mixed_rows(method: Method) -> int:
@@ -85,7 +90,7 @@ def check(method: Method) -> None:
 
     Raises UserError naming the setting.
     """
-    if method.averaging is not None and isinstance(method.optimizer, protocols.OwnAverage):
+    if method.averaging is not None and has_own_average(method.optimizer):
         average, own = tree.kind_of(method.averaging), tree.kind_of(method.optimizer)
         raise UserError(f"method.averaging={average}: the optimizer {own} has evaluation weights of its own; set method.averaging=none")
     if getattr(method.optimizer, "searches", False):
