@@ -14,7 +14,7 @@ import time
 
 import machine
 
-EVERYTHING = ("gradient_transforms=[clip_by_norm]", "schedules=[warmup_cosine]", "averaging=ema")
+EVERYTHING = ("gradient_transforms=[clip_by_norm]", "schedules=[{kind=cosine,warmup=0.05}]", "averaging=ema")
 SIDES: dict[str, tuple[str, ...] | None] = {
     "bare": None,
     "by_hand": None,

@@ -16,8 +16,10 @@ _FOUND_IN = {
     "Method": "torchstone.train.method",
     "Run": "torchstone.train.settings",
     "prepare": "torchstone.experiment",
+    "soup": "torchstone.experiment.soup",
     "load": "torchstone.ship",
     "train_experiment": "torchstone.experiment",
+    "train_folds": "torchstone.cli.folds",
     "train_with_report": "torchstone.cli.train",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "nn", "optim", "profile", "recipes", "ship", "slim", "tasks", "train")

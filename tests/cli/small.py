@@ -44,7 +44,7 @@ def refused(arguments: list[str], *words: str, capsys: pytest.CaptureFixture[str
     assert shown.out == ""
     *said, error = shown.err.splitlines()
     assert error.startswith("error: ") and shown.err.endswith("\n"), shown.err
-    assert all(line.startswith(("data: ", "classes: ", "decoding ")) for line in said), shown.err
+    assert all(line.startswith(("data: ", "classes: ", "groups: ", "decoding ", "fold ")) for line in said), shown.err
     for word in words:
         assert word in error, shown.err
     return error + "\n"

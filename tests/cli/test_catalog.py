@@ -7,7 +7,7 @@ import pytest
 
 from torchstone import recipes
 from torchstone.cli import catalog, main
-from torchstone.cli.explain import edits
+from torchstone.cli.explained import edits
 from torchstone.core import tree
 
 PARTS = [(seat, cls) for seat in catalog.seats().values() for cls in seat.parts.values()]
@@ -28,7 +28,7 @@ def test_list_has_every_seat_of_the_method(capsys: pytest.CaptureFixture[str]) -
     listed = document(["list"], capsys)
     assert {"recipes", "data", "task", "model", "loss", "optimizer", "trackers", "metrics", "batch_transforms", "stop"} <= listed.keys()
     assert all(part["doc"] for parts in listed.values() for part in parts)
-    assert [part["kind"] for part in listed["optimizer"]] == ["sgd", "adamw", "muon"]
+    assert {"sgd", "adamw", "muon"} <= {part["kind"] for part in listed["optimizer"]}
     text = shown(["list"], capsys)
     assert all(f"\n  {part['kind']} " in text for parts in listed.values() for part in parts)
 

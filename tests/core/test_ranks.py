@@ -54,7 +54,7 @@ def test_alone_everything_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ranks.rank(), ranks.world(), ranks.is_main()) == (0, 1, True)
     x = torch.ones(3, requires_grad=True)
     assert ranks.sum_with_gradient(x) is x
-    assert ranks.sum_(y := torch.ones(2)) is y
+    assert ranks.sum_(y := torch.ones(2)) is y and ranks.lay_end_to_end(y) is y
     assert ranks.gather_objects({"a": 1}) == [{"a": 1}] and ranks.broadcast_object("x") == "x"
     assert ranks.decided_on_main(lambda: 7) == 7
     ranks.barrier()
@@ -76,6 +76,15 @@ def test_two_ranks_sum_decide_and_differentiate() -> None:
     for dtype in (torch.int64, torch.float64, torch.float32):
         assert ranks.sum_(torch.tensor([1, rank], dtype=dtype)).tolist() == [2, 1]
     assert ranks.max_(torch.tensor([rank, -rank])).tolist() == [1, 0]
+
+    for dtype in (torch.int64, torch.float64, torch.float32):
+        for rows in ([3, 0], [0, 2], [0, 0], [1, 4]):
+            mine = torch.full((rows[rank], 2), rank + 1, dtype=dtype)
+            whole = ranks.lay_end_to_end(mine)
+            assert whole.dtype == dtype and whole.shape == (sum(rows), 2)
+            assert whole[:, 1].tolist() == [1] * rows[0] + [2] * rows[1] and len(mine) == rows[rank]
+    nan = ranks.lay_end_to_end(torch.tensor([float("nan") if rank else -0.5]))
+    assert nan[0] == -0.5 and nan[1].isnan()
 
     # Each rank's loss is weight * sum(x)^2, so that d total / d x = 2 (1 + 2) sum(x) on both.
     x = torch.tensor([1.0 + rank, 2.0], dtype=torch.float64, requires_grad=True)

@@ -59,7 +59,7 @@ def refused(text: str, kind: str = "toml") -> str:
         ("SGD", "sgd"),
         ("EMA", "ema"),
         ("StdlibText", "stdlib_text"),
-        ("WarmupCosine", "warmup_cosine"),
+        ("CosineRestarts", "cosine_restarts"),
         ("L2", "l2"),
         ("ClipByNorm", "clip_by_norm"),
         ("Config", "config"),

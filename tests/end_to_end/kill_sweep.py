@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - imported here 
 import torchstone
 from torchstone import experiment
 from torchstone.core import fault
+from torchstone.experiment import keepsakes
 
 DIGITS = (
     "model=conv_net",
@@ -66,7 +67,7 @@ def job(name: str, base: Path) -> tuple[torchstone.Experiment, tuple[str, ...]]:
 
 def train(out: Path) -> None:
     """Trains in `out`, or goes on there."""
-    torchstone.train(recipe, *edits, out=out, resume=True)
+    torchstone.train_experiment(recipe, *edits, out=out, resume=True)
 
 
 def child(work) -> int:
@@ -148,6 +149,7 @@ def instants(base: Path, count: int, seed: int) -> dict:
 
 
 if __name__ == "__main__":
+    keepsakes.MISTAKES = keepsakes.SAMPLES = 1  # every further picture is written as the first one is
     torch.set_num_threads(1)
     name, sweep, *numbers = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,8 @@ MEMORY = 2 << 30
 """Address space beyond what the child starts with."""
 LARGEST_FILE = 1 << 22
 SECONDS = 10
+SAID = ("warning: ", "data: ", "classes: ", "groups: ")
+"""How what is said before an error begins."""
 MOST_GROWTH = 300 << 20
 """Resident bytes that a refusal may take: a manifest at its limit of 64 MB, parsed."""
 
@@ -109,9 +111,7 @@ def require_refusal(folder: Path, *words: str | Path, names: str, code: int = 2)
     error = outcome.stderr
     assert outcome.code == code, (outcome.code, error[-3000:])
     lines = error.splitlines()
-    assert (
-        lines and lines[-1].startswith("error: ") and all(line.startswith(("warning: ", "data: ", "classes: ")) for line in lines[:-1])
-    ), error[-3000:]
+    assert lines and lines[-1].startswith("error: ") and all(line.startswith(SAID) for line in lines[:-1]), error[-3000:]
     assert names in lines[-1], error
     assert len(error) < 4000 and all(character.isprintable() for character in error.replace("\n", "")), error[:4000]
     assert outcome.stdout == ""

@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,18 @@ import pytest
 from core.faults import armed, operations
 from torchstone.core import store
 from torchstone.core.errors import WorkError
+from torchstone.experiment import keepsakes
 from torchstone.train import checkpoint
 from train.small import MLP, ending, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pictures() -> Iterator[None]:
+    """Every further picture of a run is written as the first one is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keepsakes, "MISTAKES", 1)
+        patch.setattr(keepsakes, "SAMPLES", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from torchstone.data.splits import TensorSplit
 from torchstone.experiment import Experiment, Prepared, prepare
 from torchstone.models import ConvNetConfig, GPTConfig, MLPConfig
 from torchstone.optim import EMA, AdamW
+from torchstone.slim import CosineHead, HardConcrete
 from torchstone.tasks import Classify, Language
 from torchstone.train import checkpoint
 from torchstone.train.build import build_state
@@ -67,7 +68,11 @@ class Part:
 
 
 SEATS = {name: slot for name, slot in slots_of(Method).items() if (slot.many or slot).parts}
-METHOD_PARTS = [Part(seat, cls) for seat, slot in SEATS.items() for cls in (slot.many or slot).parts.values()]
+SEATED = [Part(seat, cls) for seat, slot in SEATS.items() for cls in (slot.many or slot).parts.values()]
+UNTRAINED = {kind for kind in choices(losses.OtherLoss)}
+"""Losses of outputs that no task here gives (boxes, pairs, sequences): tests/losses/test_every_loss.py is their law."""
+METHOD_PARTS = [part for part in SEATED if (part.seat != "loss" or part.kind not in UNTRAINED) and part.kind != "closed_form"]
+"""`closed_form` solves linear models under squared error alone: tests/train/test_full_batch.py is its law."""
 UNIONS = {
     "model": models.Model,
     "data": data.Source,
@@ -75,7 +80,7 @@ UNIONS = {
     "metric": metrics.Metric,
     "trackers": typing.get_type_hints(Run)["trackers"],
 }
-PARTS = METHOD_PARTS + [Part(name, cls) for name, union in UNIONS.items() for cls in choices(union).values()]
+PARTS = SEATED + [Part(name, cls) for name, union in UNIONS.items() for cls in choices(union).values()]
 
 
 def parts_of(*seats: str) -> list[Part]:
@@ -115,6 +120,8 @@ def write_idx(folder: Path) -> dict[str, Any]:
 
 
 NEEDS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "newton": lambda folder: {"solver": "cg", "cg_steps": 4},  # the whole Hessian of a network is hundreds of products a step
+    "center": lambda folder: {"dim": 4},
     "resize": lambda folder: {"height": 6, "width": 7},
     "arrays": _arrays,
     "image_folder": _pictures,
@@ -123,6 +130,13 @@ NEEDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "stdlib_text": lambda folder: {"context": 16, "max_bytes": 4000},
 }
 """Settings that a part cannot be made (or opened quickly) without."""
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "l0": {"model_transforms": (HardConcrete(),)},
+    "arcface": {"model_transforms": (CosineHead(),)},
+    "schedule_free": {"averaging": None},
+}
+"""Seats of the method that a part does nothing without, or that must be empty beside it."""
 
 WORLD: dict[str, str] = {}
 """Kind -> "tokens" for a part that trains on text alone; all others train on pictures."""
@@ -161,7 +175,7 @@ class TinyImages:
             sizes=tuple((name, len(split)) for name, split in made.items()),
             fingerprint=hashlib.sha256(f"images {self.train} {self.side} {self.shift}".encode()).hexdigest(),
         )
-        return Splits(**made, facts=facts)
+        return Splits(train=made["train"], validation=made["validation"], test=made["test"], facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,7 +203,21 @@ class TinyTokens:
                 target[torch.arange(count) % self.mute != 0] = -100
             made[name] = TensorSplit(tokens[:, :-1].contiguous(), target)
         facts = Facts(inputs=TokenShape(self.vocabulary, self.length), fingerprint=hashlib.sha256(f"tokens {self}".encode()).hexdigest())
-        return Splits(**made, facts=facts)
+        return Splits(train=made["train"], validation=made["validation"], test=made["test"], facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embedded(Classify):
+    """Outputs are embeddings of four dimensions, the target a class."""
+
+    gives: ClassVar[str] = "embeddings"
+    selection: ClassVar[tuple[str, typing.Literal["min", "max"]]] = ("loss", "min")
+
+    def outputs(self, facts: Facts) -> int:
+        return 4
+
+    def metrics(self, facts: Facts) -> tuple[Any, ...]:
+        return (metrics.MeanLoss(),)
 
 
 # --- tiny jobs ---------------------------------------------------------------------------------------------------------
@@ -209,7 +237,7 @@ def ready(method: Method, model: Any = CONV, source: Any = None, **run: Any) -> 
     run = {"epochs": 3, "batch_size": 8, "threads": 1, "device": "cpu", "evaluation_batch_size": 5, "trackers": ()} | run
     experiment = Experiment(
         data=source or (TinyTokens() if tokens else TinyImages()),
-        task=Language() if tokens else Classify(),
+        task=Language() if tokens else Embedded() if "embeddings" in getattr(method.loss, "takes", ()) else Classify(),
         model=model,
         method=method,
         run=Run(**run),
@@ -313,7 +341,12 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 def put_in(method: Method, part: Part, value: Any) -> Method:
     """The method with `value` alone in the part's seat."""
-    return replace(method, **{part.seat: (value,) if part.many else value})
+    return replace(beside(method, part), **{part.seat: (value,) if part.many else value})
+
+
+def beside(method: Method, part: Part) -> Method:
+    """The method with what the part needs in other seats."""
+    return replace(method, **BESIDE.get(part.kind, {}))
 
 
 def emptied(method: Method, seat: str) -> Method:

@@ -8,7 +8,8 @@ import torch
 
 from laws import cases
 from laws.cases import METHOD_PARTS, PARTS, Part, differing, emptied, put_in, trained, weights
-from torchstone.losses import L2
+from torchstone import optim
+from torchstone.losses import L2, KLDiv
 from torchstone.optim import ClipByNorm
 
 NEUTRAL = [part for part in METHOD_PARTS if getattr(part.cls, "neutral", None) is not None]
@@ -35,7 +36,7 @@ def test_neutral_is_absent(part: Part, microbatch_size: int | None, tmp_path: Pa
     """Five updates over the end of an epoch (its last window is short), dropout and batch norm on, a weight average beside."""
     model = cases.GPT if cases.WORLD.get(part.kind) == "tokens" else cases.CONV
     there = trained(put_in(cases.NOISY, part, part.cls.neutral), tmp_path, model, microbatch_size=microbatch_size)
-    absent = trained(emptied(cases.NOISY, part.seat), tmp_path, model, microbatch_size=microbatch_size)
+    absent = trained(emptied(cases.beside(cases.NOISY, part), part.seat), tmp_path, model, microbatch_size=microbatch_size)
     assert differing(weights(there), weights(absent)) == []
     if there.average is not None and absent.average is not None:
         assert differing(there.tensors()["average"], absent.tensors()["average"]) == []
@@ -44,7 +45,18 @@ def test_neutral_is_absent(part: Part, microbatch_size: int | None, tmp_path: Pa
 MOVES = [
     part for part in METHOD_PARTS if part.seat not in ("sampler", "averaging", "stop") and part.kind not in ("backprop", "cross_entropy")
 ]
-STRONG = {"clip_by_norm": ClipByNorm(max_norm=1e-3), "l2": L2(strength=1.0)}
+STRONG = {
+    "kl_div": KLDiv(unit="bits"),
+    "clip_by_norm": ClipByNorm(max_norm=1e-3),
+    "l2": L2(strength=1.0),
+    "clip_by_value": optim.ClipByValue(max_value=1e-3),
+    "patterns": optim.Patterns(rules=(optim.Rule(names="*.weight", lr_scale=0.5),)),
+    # Of nine updates five are made: what moves later, or only after an evaluation, is given something to do before.
+    "constant": optim.Constant(factor=0.5),
+    "multi_step": optim.MultiStep(milestones=(2.0,)),
+    "plateau": optim.Plateau(warmup=3.0),
+    "wsd": optim.WSD(warmup=3.0),
+}
 
 
 @pytest.mark.parametrize("part", MOVES, ids=str)
@@ -52,7 +64,7 @@ def test_default_is_not_absent(part: Part, tmp_path: Path) -> None:
     """The other side: with its own settings a part does change the weights, so the law above can see it."""
     base = replace(cases.NOISY, optimizer=cases.PLAIN.optimizer) if part.kind == "adamw" else cases.NOISY
     there = trained(put_in(base, part, STRONG.get(part.kind) or part.make(tmp_path)), tmp_path)
-    absent = trained(emptied(base, part.seat), tmp_path)
+    absent = trained(emptied(cases.beside(base, part), part.seat), tmp_path)
     assert differing(weights(there), weights(absent)) != []
 
 

@@ -17,7 +17,7 @@ import torch
 
 import torchstone
 from laws import cases
-from laws.cases import NOISY, PARTS, Part, all_tensors, begin, parts_of, put_in, raw, ready
+from laws.cases import NOISY, Part, all_tensors, begin, parts_of, put_in, raw, ready
 from torchstone import data
 from torchstone.data import AddNoise, Flip, Mixup
 from torchstone.experiment import prepare, train_experiment
@@ -57,7 +57,7 @@ def job_experiment(made: Any) -> Any:
     return prepare(made.experiment).experiment
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS if part.seat in cases.SEATS or part.seat == "model"], ids=str)
+@pytest.mark.parametrize("part", cases.METHOD_PARTS + parts_of("model"), ids=str)
 def test_a_step_moves_torch_alone(part: Part, tmp_path: Path) -> None:
     method = put_in(NOISY, part, part.make(tmp_path)) if part.seat in cases.SEATS else NOISY
     job, state = begin(ready(method, {"gpt": cases.GPT, "mlp": cases.MLP}.get(part.kind, cases.CONV)), tmp_path)

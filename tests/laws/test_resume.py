@@ -13,7 +13,7 @@ from laws.cases import METHOD_PARTS, NOISY, Part, all_tensors, put_in, ready, ru
 from torchstone import data, losses, optim
 from torchstone.data import AddNoise, Flip, Mixup, Normalize, PaddedCrop
 from torchstone.experiment import Prepared
-from torchstone.optim import SAM, ClipByNorm, Muon, NoDecay, OneCycle, Patience, WarmupCosine
+from torchstone.optim import SAM, ClipByNorm, Cosine, Muon, NoDecay, OneCycle, Patience
 from torchstone.slim import DropPathRamp
 from torchstone.train import checkpoint
 from torchstone.train.method import Method
@@ -32,7 +32,7 @@ ALL_ON = Method(
     gradient_transforms=(ClipByNorm(max_norm=0.5),),
     groups=NoDecay(),
     optimizer=Muon(lr=0.02, weight_decay=0.1),
-    schedules=(WarmupCosine(path="optimizer.lr", warmup=0.3), OneCycle(path="loss.smoothing")),
+    schedules=(Cosine(path="optimizer.lr", warmup=0.3), OneCycle(path="loss.smoothing")),
     averaging=optim.EMA(decay=0.7),
     stop=Patience(patience=50),
 )
@@ -81,7 +81,7 @@ def test_everything_at_once(microbatch_size: int | None, tmp_path: Path) -> None
 
 
 def test_language_model_with_noise(tmp_path: Path) -> None:
-    method = replace(NOISY, optimizer=Muon(), schedules=(WarmupCosine(warmup=0.2),))
+    method = replace(NOISY, optimizer=Muon(), schedules=(Cosine(warmup=0.2),))
     resumes(lambda: ready(method, cases.GPT, microbatch_size=3), tmp_path)
     resumes(lambda: ready(method, replace(cases.GPT, tie=True, drop_path=0.3)), tmp_path / "tied", (4,))
 
@@ -156,7 +156,7 @@ def test_a_forgotten_memory_is_seen(forgotten: str, tmp_path: Path, monkeypatch:
         if kept is not None:
             setattr(state, forgotten, kept)
 
-    method = replace(NOISY, schedules=(WarmupCosine(),), sampler=data.Uniform())
+    method = replace(NOISY, schedules=(Cosine(warmup=0.05),), sampler=data.Uniform())
     whole = ending(run_whole(lambda: ready(method), tmp_path / "whole"))
     run_whole(lambda: ready(method), tmp_path / "cut", until=5)
     monkeypatch.setattr(checkpoint, "restore", leaky)

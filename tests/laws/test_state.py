@@ -15,7 +15,7 @@ from torch import Tensor
 
 from laws import cases
 from laws.cases import METHOD_PARTS, NOISY, Part, begin, put_in, ready, snapshot
-from torchstone.optim import EMA, ClipByNorm, Muon, NoDecay, WarmupCosine
+from torchstone.optim import EMA, ClipByNorm, Cosine, Muon, NoDecay
 from torchstone.slim import DropPathRamp
 from torchstone.train import checkpoint
 from torchstone.train.loop import fit, look
@@ -86,7 +86,7 @@ def test_all_kinds_of_memory_are_walked(precision: str, tmp_path: Path) -> None:
         gradient_transforms=(ClipByNorm(),),
         groups=NoDecay(),
         optimizer=Muon(),
-        schedules=(WarmupCosine(),),
+        schedules=(Cosine(warmup=0.05),),
         averaging=EMA(decay=0.5),
     )
     model = replace(cases.CONV, widths=(4,), blocks_per_stage=2)

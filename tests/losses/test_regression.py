@@ -56,6 +56,22 @@ def test_derivative_through_the_softmax() -> None:
     torch.testing.assert_close(outputs.grad.gather(1, target[:, None])[:, 0], expected, rtol=1e-12, atol=1e-15)
 
 
+def test_trap_d3() -> None:
+    """At the true class i the second term is -2 y_i sum_{j != i} y_j^2; the often-seen "+ ... (1 - y_i)" is another
+    number. The whole gradient is the Jacobian diag(y) - y y^T times 2 (y - q)."""
+    outputs, target = draws(N, C).requires_grad_(), indices(N)
+    MSE(on="probabilities")(outputs, target).sum().backward()
+    assert outputs.grad is not None
+    y, q = outputs.detach().softmax(-1).numpy(), np.eye(C)[target.numpy()]
+    by_jacobian = np.stack([(np.diag(p) - np.outer(p, p)) @ (2 * (p - one)) for p, one in zip(y, q, strict=True)])
+    np.testing.assert_allclose(outputs.grad.numpy(), by_jacobian, rtol=1e-12, atol=1e-15)
+    rows, i = np.arange(N), target.numpy()
+    true, squares = y[rows, i], (y**2).sum(1) - y[rows, i] ** 2
+    np.testing.assert_allclose(outputs.grad.numpy()[rows, i], -2 * true * (1 - true) ** 2 - 2 * true * squares, rtol=1e-12, atol=1e-15)
+    wrong = -2 * true * (1 - true) ** 2 + 2 * true * squares * (1 - true)
+    assert np.abs(outputs.grad.numpy()[rows, i] - wrong).max() > 1e-2
+
+
 def test_ignored_tokens_and_wrong_fields() -> None:
     outputs, target = draws(3, 5, C).requires_grad_(), indices(3, 5)
     target[0] = -100

@@ -170,12 +170,12 @@ def test_a_model_refuses_what_it_cannot_read_and_says_which_can(config, inputs, 
 @pytest.mark.parametrize(
     ("config", "edits"),
     [
-        (MLPConfig, [{"hidden": (0,)}, {"activation": "tanhh"}, {"dropout": 1.0}]),
+        (MLPConfig, [{"hidden": (0,)}, {"activation": "tanhh"}, {"norm": "instance"}, {"norm": "batsch"}, {"dropout": 1.0}]),
         (
             ConvNetConfig,
             [{"widths": ()}, {"widths": (0,)}, {"blocks_per_stage": 0}, {"activation": ""}, {"dropout": -0.1}, {"drop_path": 1.0}],
         ),
-        (LenetConfig, [{"variant": "1999"}, {"activation": ""}, {"dropout": 1.0}]),
+        (LenetConfig, [{"variant": "1999"}, {"activation": "swiglu"}, {"norm": "instance"}, {"dropout": 1.0}]),
         (
             ResnetConfig,
             [{"depth": 20}, {"stem": "large"}, {"width": 0}, {"activation": ""}, {"dropout": 1.0}, {"drop_path": -0.1}],
@@ -198,6 +198,7 @@ def test_a_model_refuses_what_it_cannot_read_and_says_which_can(config, inputs, 
                 {"norm_momentum": 0.0},
                 {"head_scale": float("inf")},
                 {"dropout": 1.0},
+                {"drop_path": 0.1},
             ],
         ),
         (MobilenetV2Config, [{"width": 0.0}, {"width": float("nan")}, {"stem": ""}, {"dropout": 1.0}, {"drop_path": 1.0}]),

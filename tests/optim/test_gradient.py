@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchstone.optim import SAM, Backprop, FlatParameters
+from torchstone.optim import ASAM, SAM, Backprop, FlatParameters
 
 
 class Net(nn.Module):
@@ -114,3 +114,57 @@ def test_a_gradient_that_is_not_finite_reaches_the_guard(poison):
 def test_rho_is_checked():
     with pytest.raises(ValueError, match=r"SAM\.rho must be"):
         SAM(rho=-0.1)
+
+
+# --- ASAM --------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.01])
+def test_asam_is_the_papers(eta):
+    rho, flat, seen = 0.3, FlatParameters(Net(0.5).double()), []
+    before = flat.data.clone()
+    closure_of(flat)()
+    w, g = (flat.named(x.clone()) for x in (before, flat.grad))
+    T = {name: w[name].abs() + eta for name in w}
+    length = math.sqrt(sum(float((T[name] * g[name]).square().sum()) for name in w))
+    loss = ASAM(rho=rho, eta=eta)(flat.module, closure_of(flat, seen))
+    assert torch.equal(flat.data, before) and len(seen) == 2
+    for name, there in flat.named(seen[1]).items():
+        torch.testing.assert_close(there, w[name] + rho * T[name] ** 2 * g[name] / length, rtol=0, atol=1e-14)
+    found = flat.grad.clone()
+    flat.data.copy_(seen[1])
+    assert closure_of(flat)() > loss and torch.equal(found, flat.grad)
+    flat.check()
+
+
+def test_asam_does_not_see_a_rescaling():
+    """Theorem 1: scale one layer up and the next down by as much, and the loss it climbs to is the same. SAM's is not."""
+
+    def climbed(part, factor: float) -> float:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 2, bias=False)).double()
+        net[0].weight.data *= factor
+        net[2].weight.data /= factor
+        flat, x = FlatParameters(net), torch.randn(8, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        losses = []
+
+        def closure() -> Tensor:
+            flat.zero_grad()
+            losses.append(net(x).square().mean())
+            losses[-1].backward()
+            return losses[-1].detach()
+
+        part(net, closure)
+        return float(losses[1].detach())
+
+    assert climbed(ASAM(rho=0.3, eta=0.0), 8.0) == pytest.approx(climbed(ASAM(rho=0.3, eta=0.0), 1.0), rel=1e-12)
+    assert climbed(SAM(rho=0.3), 8.0) != pytest.approx(climbed(SAM(rho=0.3), 1.0), rel=1e-2)
+
+
+def test_asam_neutral_and_fields():
+    once, asam = FlatParameters(Net(0.5).double()), FlatParameters(Net(0.5).double())
+    assert torch.equal(Backprop.neutral(once.module, closure_of(once)), ASAM.neutral(asam.module, closure_of(asam)))
+    assert torch.equal(once.grad, asam.grad)
+    for field in ("rho", "eta"):
+        with pytest.raises(ValueError, match=rf"ASAM\.{field} must be"):
+            ASAM(**{field: -0.1})

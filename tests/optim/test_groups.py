@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from torchstone import models
 from torchstone.core.errors import UserError
-from torchstone.optim import SGD, AdamW, FlatParameters, HeadFirst, Muon, NoDecay
+from torchstone.core.protocols import ImageShape, TokenShape
+from torchstone.optim import SGD, AdamW, FlatParameters, HeadFirst, LayerDecay, Muon, NoDecay, Patterns, Rule
 
 
 def test_vectors_do_not_decay_and_matrices_do():
@@ -110,3 +112,99 @@ def test_head_first_needs_a_head_and_decays_matrices_alone():
     for wrong in ({"share": 1.5}, {"body_lr_scale": -1.0}, {"ramp": 2.0}):
         with pytest.raises(ValueError, match=f"HeadFirst.{next(iter(wrong))} must be"):
             HeadFirst(**wrong)
+
+
+# --- layer decay -------------------------------------------------------------------------------------------------------------------------
+
+
+def scales(part, model: nn.Module) -> dict[str, tuple[float, float]]:
+    """Name -> (factor on the rate, factor on the decay); the groups are a partition that trains."""
+    groups = part(model)
+    FlatParameters(model, groups)
+    return {name: (group.lr_scale, group.decay_scale) for group in groups for name in group.names}
+
+
+def beit_layer(name: str, depth: int) -> int:
+    """The rule of the BEiT and MAE papers for a vision transformer, by the names of its parts."""
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    return depth + 1 if name.startswith(("norm", "head")) else 0
+
+
+@pytest.mark.parametrize("pool", ["class", "mean"])
+def test_layer_decay_of_a_vision_transformer_is_beits(pool):
+    config = models.VITConfig(depth=3, dim=12, num_heads=2, pool=pool)
+    model = models.build(config, ImageShape(1, 8, 8), 3, key=0)
+    found = scales(LayerDecay(rate=0.65), model)
+    for name, p in model.named_parameters():
+        assert found[name] == (pytest.approx(0.65 ** (4 - beit_layer(name, 3)), rel=1e-12), float(p.ndim >= 2)), name
+    assert {round(lr, 9) for lr, _ in found.values()} == {round(0.65**k, 9) for k in range(5)}
+
+
+def test_layer_decay_of_other_models():
+    gpt = models.build(models.GPTConfig(depth=2, dim=16, num_heads=2, tie=True), TokenShape(12, 6), 12, key=0)
+    found = scales(LayerDecay(rate=0.5), gpt)
+    embedding = next(name for name in found if "embed" in name or "token" in name)
+    assert found[embedding][0] == 0.125, "a tied matrix is where it comes first"
+    assert all(lr == 0.5 ** (2 - int(name.split(".")[1])) for name, (lr, _) in found.items() if name.startswith("blocks."))
+    mlp = models.build(models.MLPConfig(hidden=(5, 6)), ImageShape(1, 4, 4), 3, key=0)
+    assert {name: lr for name, (lr, _) in scales(LayerDecay(rate=0.5), mlp).items()} == {
+        f"{layer}.{kind}": lr for layer, lr in (("hidden.0", 0.25), ("hidden.1", 0.5), ("head", 1.0)) for kind in ("weight", "bias")
+    }
+    nested = nn.ModuleDict(
+        {"stem": nn.Linear(2, 2), "stages": nn.ModuleList(nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2)])}) for _ in "ab")}
+    )
+    assert [lr for lr, _ in scales(LayerDecay(rate=0.5), nested).values()][::2] == [0.125, 0.125, 0.25, 0.25, 0.5, 0.5][::2]
+
+
+def test_layer_decay_scales_the_update():
+    mlp = models.build(models.MLPConfig(hidden=(5, 6)), ImageShape(1, 4, 4), 3, key=0)
+    flat = FlatParameters(mlp, LayerDecay(rate=0.5)(mlp))
+    before = flat.data.clone()
+    for p in flat:
+        p.grad.fill_(1.0)
+    part = SGD(lr=0.1, momentum=0.0)
+    part.step(flat, part.init(flat))
+    for name, lr in (("hidden.0.weight", 0.025), ("hidden.1.bias", 0.05), ("head.weight", 0.1)):
+        moved = flat.view(before, name) - flat.view(flat.data, name)
+        torch.testing.assert_close(moved, torch.full_like(moved, lr), rtol=1e-5, atol=1e-7)
+
+
+# --- patterns ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_pattern_that_fits_decides():
+    model = models.build(models.MLPConfig(hidden=(5, 6)), ImageShape(1, 4, 4), 3, key=0)
+    part = Patterns(
+        rules=(
+            Rule(names="hidden.0.*", lr_scale=0.1, decay_scale=0.5),
+            Rule(names="*.bias", decay_scale=0.0),
+            Rule(names="h[xe]ad*", lr_scale=0.0),
+        )
+    )
+    assert scales(part, model) == {
+        "hidden.0.weight": (0.1, 0.5),
+        "hidden.0.bias": (0.1, 0.5),
+        "hidden.1.bias": (1.0, 0.0),
+        "head.bias": (1.0, 0.0),
+        "head.weight": (0.0, 1.0),
+        "hidden.1.weight": (1.0, 1.0),
+    }
+    assert len(Patterns.neutral(model)) == 1
+
+
+def test_patterns_that_fit_nothing():
+    model = nn.Linear(3, 2)
+    with pytest.raises(UserError, match=r"rules\.0: no parameter is left for 'body\.\*'; the model has weight, bias"):
+        Patterns(rules=(Rule(names="body.*"),))(model)
+    with pytest.raises(UserError, match=r"rules\.1: no parameter is left"):
+        Patterns(rules=(Rule(names="*"), Rule(names="bias")))(model)
+    for fields, said in (
+        ({"names": ""}, "names"),
+        ({"names": "*", "lr_scale": -1.0}, "lr_scale"),
+        ({"names": "*", "decay_scale": -1.0}, "decay_scale"),
+    ):
+        with pytest.raises(ValueError, match=rf"Rule\.{said} must be"):
+            Rule(**fields)
+    with pytest.raises(ValueError, match=r"LayerDecay\.rate must be"):
+        LayerDecay(rate=0.0)

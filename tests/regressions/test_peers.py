@@ -30,7 +30,7 @@ from torchstone.experiment import resume_state, train_experiment
 from torchstone.losses import CrossEntropy, Focal
 from torchstone.metrics import Accuracy, BitsPerByte, Confusion, MeanLoss
 from torchstone.models import MLPConfig
-from torchstone.optim import EMA, SAM, SGD, AdamW, ClipByNorm, FlatParameters, Patience, WarmupCosine
+from torchstone.optim import EMA, SAM, SGD, AdamW, ClipByNorm, Cosine, FlatParameters, Patience
 from torchstone.train import checkpoint
 from torchstone.train.evaluate import evaluate, evaluating
 from torchstone.train.loop import fit, look, save, updates
@@ -263,7 +263,7 @@ def test_10_a_short_last_window_is_an_update_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("microbatch_size", [None, 1, 3])
 def test_11_the_schedule_reads_updates(microbatch_size: int | None, tmp_path: Path) -> None:
-    schedule = WarmupCosine(warmup=0.3)
+    schedule = Cosine(warmup=0.3)
     method = replace(NOISY, schedules=(schedule,))
     job, state = begin(ready(method, MLP, microbatch_size=microbatch_size), tmp_path)
     rates = [report.numbers["optimizer.lr"] for report in cases.advance(job, state, job.total)]
@@ -295,7 +295,7 @@ def test_12_the_average_is_the_closed_form_once_an_update(microbatch_size: int |
 
 # --- fp16 ----------------------------------------------------------------------------------------------------------------
 
-FP16 = replace(NOISY, gradient_transforms=(ClipByNorm(max_norm=0.05),), schedules=(WarmupCosine(warmup=0.0),))
+FP16 = replace(NOISY, gradient_transforms=(ClipByNorm(max_norm=0.05),), schedules=(Cosine(warmup=0.0),))
 NO_DROPOUT = replace(MLP, dropout=0.0)
 
 
@@ -315,7 +315,7 @@ def test_13_an_overflow_moves_the_scale_alone(tmp_path: Path) -> None:
     assert state.guard.tripped_at is None
     state.scale.scale = 2.0**10
     (after,) = cases.advance(job, state, 1)
-    assert after.numbers["optimizer.lr"] == 0.01 * WarmupCosine(warmup=0.0)(2, 9, History()), "the schedule did not see the skipped step"
+    assert after.numbers["optimizer.lr"] == 0.01 * Cosine(warmup=0.0)(2, 9, History()), "the schedule did not see the skipped step"
     assert state.updates == 3
 
 

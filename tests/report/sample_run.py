@@ -55,7 +55,7 @@ kind = "adamw"
 lr = 0.003
 
 [[method.schedules]]
-kind = "warmup_cosine"
+kind = "cosine"
 path = "optimizer.lr"
 warmup = 0.1
 

@@ -7,6 +7,7 @@ import torch
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Facts, ImageShape, TokenShape, VectorShape
 from torchstone.losses import CrossEntropy
+from torchstone.metrics import Matthews, RocAuc, Youden, choose, fit_temperature
 from torchstone.tasks import Classify
 from torchstone.tasks.classify import RIGHT, WRONG
 
@@ -61,6 +62,46 @@ def test_decode() -> None:
     assert first["probabilities"]["dog"] == pytest.approx(0.5)
     assert sum(second["probabilities"].values()) == pytest.approx(1, abs=1e-12)
     assert Classify().decode(torch.zeros(0, 3), FACTS) == []
+
+
+def test_decode_with_a_threshold() -> None:
+    """The second class is said from its probability on, however little that is; the probabilities stay."""
+    two = Facts(inputs=VectorShape(4), classes=("no", "yes"))
+    p = torch.tensor([[0.7, 0.3], [0.75, 0.25], [0.1, 0.9]]).double()
+    plain, cut = Classify().decode(p.log(), two), Classify(threshold=0.3 - 1e-9).decode(p.log(), two)
+    assert [each["label"] for each in plain] == ["no", "no", "yes"]
+    assert [each["label"] for each in cut] == ["yes", "no", "yes"]
+    assert [each["probabilities"] for each in cut] == [each["probabilities"] for each in plain]
+    assert Classify(threshold=0.0).labels(p).tolist() == [1, 1, 1] and Classify(threshold=1.0).labels(p).tolist() == [0, 0, 0]
+
+
+def test_two_classes_and_more_metrics() -> None:
+    two = Facts(inputs=VectorShape(4), classes=("no", "yes"))
+    kinds = lambda task: [type(metric).__name__ for metric in task.metrics(two)]
+    usual = kinds(Classify())
+    assert {"RocAuc", "AveragePrecision"} <= set(usual) and "AtThreshold" not in usual
+    assert "AtThreshold" in kinds(Classify(threshold=0.4))
+    assert kinds(Classify(also=(RocAuc(), Matthews()))) == [*usual, "Matthews"]  # none twice
+
+
+def test_temperature_divides_what_is_judged_and_1_is_the_model_itself() -> None:
+    model, x = torch.nn.Linear(4, 3), torch.randn(5, 4)
+    assert torch.equal(Classify().forward(model, x), model(x))
+    assert torch.equal(Classify(temperature=2.0).forward(model, x), model(x) / 2)
+    half = Classify(temperature=3.0).forward(model.bfloat16(), x.bfloat16())
+    assert half.dtype == torch.float32
+
+
+def test_settled() -> None:
+    g = torch.Generator().manual_seed(0)
+    outputs, target = 3 * torch.randn(50, 2, generator=g), torch.randint(0, 2, (50,), generator=g)
+    assert not Classify().settles and Classify().settled(outputs, target) == Classify() and Classify().fitted == {}
+    warm = Classify(calibration="temperature", temperature=2.0)
+    assert warm.settled(outputs, target).temperature == 2 * fit_temperature(outputs, target)
+    cut = Classify(threshold_by=Youden(), threshold=0.7)
+    chosen = choose(Youden(), outputs.double().softmax(1)[:, 1].numpy(), (target == 1).numpy())
+    assert cut.settles and cut.settled(outputs, target).fitted == {"threshold": chosen}
+    assert cut.settled(outputs, torch.zeros_like(target)) == cut  # one class alone says nothing: as it was
 
 
 def test_picture_is_the_image_enlarged() -> None:

@@ -9,7 +9,7 @@ from torchstone.core.errors import UserError
 from torchstone.core.protocols import History
 from torchstone.data import Flip, Mixup
 from torchstone.losses import CrossEntropy
-from torchstone.optim import EMA, SGD, AdamW, ClipByNorm, OneCycle, WarmupCosine
+from torchstone.optim import EMA, SGD, AdamW, ClipByNorm, Cosine, OneCycle
 from torchstone.train.method import Method, check, couples, mixed_rows, scheduled
 
 
@@ -23,8 +23,8 @@ class Falling:
 
 def test_two_schedules_on_one_path_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Method\.schedules: two schedules on optimizer\.lr"):
-        Method(schedules=(WarmupCosine(path="optimizer.lr"), OneCycle(path="optimizer.lr")))
-    Method(schedules=(WarmupCosine(path="optimizer.lr"), OneCycle(path="loss.smoothing")))
+        Method(schedules=(Cosine(path="optimizer.lr"), OneCycle(path="optimizer.lr")))
+    Method(schedules=(Cosine(path="optimizer.lr"), OneCycle(path="loss.smoothing")))
 
 
 def test_scheduled_numbers_are_written_in_and_reported() -> None:
@@ -58,11 +58,11 @@ def test_the_rate_is_always_reported() -> None:
 )
 def test_a_schedule_needs_a_number(path: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check(Method(optimizer=SGD(), schedules=(WarmupCosine(path=path),)))
+        check(Method(optimizer=SGD(), schedules=(Cosine(path=path),)))
 
 
 def test_a_number_of_any_seat_can_be_scheduled() -> None:
-    check(Method(averaging=EMA(), schedules=(WarmupCosine(path="averaging.decay"),)))
+    check(Method(averaging=EMA(), schedules=(Cosine(path="averaging.decay"),)))
 
 
 def test_mixed_rows() -> None:

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from torchstone import metrics
+from torchstone import losses, metrics
 from torchstone.core.parts import Slot, choices, fields_of, kind_of, slot_of
 from torchstone.experiment import Experiment
 from torchstone.recipes import RECIPES
@@ -32,6 +32,9 @@ def seats() -> dict[str, Seat]:
     found = [_seat(f"{name}", name, Experiment) for name in ("data", "task", "model")]
     found += [_seat(f"method.{name}", name, Method) for name, slot in _slots(Method).items() if (slot.many or slot).parts]
     found.append(_seat("run.trackers", "trackers", Run))
+    found.append(Seat("adversarial", "", "What the two networks of a GAN minimize.", choices(losses.AdversarialLoss), "none"))
+    penalties = choices(losses.CriticPenalty)
+    found.append(Seat("critic_penalties", "", "What holds the critic of a GAN to gentle slopes.", penalties, "none", many=True))
     found.append(Seat("metrics", "", "What is measured; a task says which.", choices(metrics.Metric), "the task's", many=True))
     return {seat.name: seat for seat in found}
 

@@ -13,10 +13,12 @@ from torchstone import profile
 from torchstone.core import ranks, tree
 from torchstone.data.ready import ready
 from torchstone.experiment import Experiment, Prepared, choose_device, prepare, threads_restored
+from torchstone.experiment.group_table import group_lines, group_table
 from torchstone.experiment.running import plan_lines, speed_lines
 from torchstone.train.build import build_state
 from torchstone.train.evaluate import evaluate
 from torchstone.train.loop import Job
+from torchstone.train.method import averages
 from torchstone.train.speed import trial
 
 
@@ -39,7 +41,7 @@ def dry_run(experiment: Experiment, edits: Sequence[str]) -> DryRun:
         if run.threads is not None:
             torch.set_num_threads(run.threads)
         facts = measured(prepared)
-    lines = [f"# {line}" for line in [*described(facts), *plan_lines(prepared), *speed_lines(prepared)]]
+    lines = [f"# {line}" for line in [*described(facts), *group_lines(prepared), *plan_lines(prepared), *speed_lines(prepared)]]
     toml = tree.to_toml(prepared.experiment)
     return DryRun({"experiment": tree.encode(prepared.experiment), **facts}, "\n".join([*lines, "", toml]).rstrip("\n"))
 
@@ -52,9 +54,15 @@ def measured(prepared: Prepared) -> dict[str, Any]:
     sample = ready(prepared.inputs, "contiguous")
     parameters = profile.parameters(prepared.model)
     state = build_state(prepared.model, method, run, prepared.device)
-    moments = sum(tensor.ndim > 0 for tensor in state.optimizer.values())
-    averaging = method.averaging is not None
-    memory = profile.training_memory(prepared.model, sample, microbatch_size=rows, moments=moments, averaging=averaging)
+    flat = [tensor for tensor in state.optimizer.values() if tensor.shape == state.parameters.data.shape]
+    memory = profile.training_memory(
+        prepared.model,
+        sample,
+        microbatch_size=rows,
+        moments=len(flat),
+        averaging=averages(method),
+        matrices=sum(tensor.nbytes for tensor in state.optimizer.values() if tensor.ndim) - sum(tensor.nbytes for tensor in flat),
+    )
     job = prepared.job(Path(), {})
     step_seconds = trial(job, state)
     evaluation_seconds = evaluation_trial(job, state)
@@ -73,6 +81,7 @@ def measured(prepared: Prepared) -> dict[str, Any]:
         "parameters": parameters,
         "macs": prepared.macs,
         "memory": memory,
+        "groups": group_table(prepared),
         "speed": None if prepared.trial is None else prepared.trial.document(),
         "steps": job.total,
         "steps_per_epoch": job.plan.updates,

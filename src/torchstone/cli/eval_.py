@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_device, add_json
-from torchstone.core.errors import UserError, WorkError, warn
+from torchstone.core.errors import UserError, warn
 
 if TYPE_CHECKING:
     from torchstone.core.protocols import Split
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 HELP = "the metrics of a run's resulting weights, on its test split or on other data"
 EXAMPLES = """  torchstone eval runs/digits/run                       the same numbers as in its metrics.json
   torchstone eval runs/photos/run --data holiday        a folder of class folders; of train, val and test in it the test
+  torchstone eval runs/digits/run-folds                 the ensemble of the folds that train --folds has made
   torchstone eval runs/digits/run --data more.npz       all samples of that file (arrays x and y)
   torchstone eval runs/gpt-bytes/run --data book.txt    all bytes of that text
   torchrun --nproc-per-node 2 -m torchstone eval runs/digits/run"""
@@ -27,7 +28,8 @@ Choice = Literal["refuse", "skip"]
 
 
 def add(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one of train --folds: the mean of their probabilities")
+    parser.add_argument("--snapshots", action="store_true", help="the mean of the probabilities of the checkpoints that run.snapshots kept")
     parser.add_argument(
         "--data", type=Path, metavar="PATH", help="a folder of class folders, a .npz file (x and y), IDX files, a text; else the test split"
     )
@@ -41,12 +43,14 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    document = evaluated(arguments.run, arguments.data, arguments.device, on_unknown=arguments.on_unknown, on_bad=arguments.on_bad)
+    choices = {"on_unknown": arguments.on_unknown, "on_bad": arguments.on_bad, "snapshots": arguments.snapshots}
+    document = evaluated(arguments.run, arguments.data, arguments.device, **choices)
     if arguments.json:
         output.say_json(document)
         return output.DONE
     where = f"the test split of {output.short(arguments.run)}" if arguments.data is None else f"{arguments.data} ({document['part']})"
-    output.say(f"{where}, weights of {document['checkpoint']}")
+    of = f"an ensemble of {document['ensemble']}" if document.get("ensemble") else f"weights of {document['checkpoint']}"
+    output.say(f"{where}, {of}")
     if document.get("class_counts"):
         output.say(f"  {document['samples']} samples: {counted(document['class_counts'])}")
     for line in output.table([(name, output.number(value)) for name, value in scalars(document["final"]).items()], indent="  "):
@@ -65,11 +69,18 @@ def counted(class_counts: dict[str, int]) -> str:
 
 
 def evaluated(
-    run: str | Path, path: str | Path | None = None, device: str = "auto", *, on_unknown: Choice = "refuse", on_bad: Choice = "refuse"
+    run: str | Path,
+    path: str | Path | None = None,
+    device: str = "auto",
+    *,
+    on_unknown: Choice = "refuse",
+    on_bad: Choice = "refuse",
+    snapshots: bool = False,
 ) -> dict[str, Any]:
     """The document of metrics.json with `final` measured anew, and what it was measured with.
 
     path: data as `ship.labeled.open_labeled` reads them, described in the document; None: the test split of the run's own data.
+    Of a folder of `train --folds`, or with `snapshots`, the members together: `ensemble` in the document is their number.
     Raises UserError for what is no run, has no weights yet, or does not fit the data. Under `torchrun` every rank calls it.
     """
     import torch
@@ -77,18 +88,21 @@ def evaluated(
     from torchstone import ship
     from torchstone.core import ranks
     from torchstone.experiment import choose_device, load_without_own_parts, threads_restored
+    from torchstone.experiment.measuring import measured
+    from torchstone.ship.ensemble import members
     from torchstone.ship.labeled import open_labeled
     from torchstone.train import folder
 
     run, path = Path(run), None if path is None else Path(path)
-    folder.require_run(run)
-    experiment, own = load_without_own_parts(run / folder.EXPERIMENT)
+    first = next(iter(members(run)), run)
+    folder.require_run(first)
+    experiment, own = load_without_own_parts(first / folder.EXPERIMENT)
     if "loss" in own:
         warn(f"{run}: its loss is a class of your own, which no file can build: `loss` is the task's default one")
     with ranks.joined(torch.device(choose_device(device))), threads_restored():
         if experiment.run.threads is not None:
             torch.set_num_threads(experiment.run.threads)
-        predictor = ship.load(run, device=choose_device(device))
+        predictor = ship.load(run, device=choose_device(device), snapshots=snapshots)
         if path is None:
             measured_on = {}
             final = measured(experiment, predictor, own_test_split(run, experiment, predictor))
@@ -98,37 +112,8 @@ def evaluated(
             measured_on = {"data": str(path), **described(other, path, skipped or [])}
             final = measured(experiment, predictor, other.split)
     stored = folder.read_json(run / folder.METRICS) if (run / folder.METRICS).exists() else {"best": {}, "cost": {}, "status": "unfinished"}
-    return {**stored, "final": final, "checkpoint": predictor.checkpoint.name, **measured_on}
-
-
-def measured(experiment: Any, predictor: "Predictor", split: "Split") -> dict[str, Any]:
-    """All metrics of the run's task over the split, by the run's own loss, precision and batches."""
-    from torchstone.experiment import resolved
-    from torchstone.ship.inputs import PictureFiles, refusal, unreadable
-    from torchstone.train.evaluate import evaluate
-
-    facts, run = predictor.artifact.facts, experiment.run
-    method = resolved(experiment, facts).method if experiment.method.loss is None else experiment.method
-    try:
-        return evaluate(
-            predictor.model,
-            split,
-            forward=experiment.task.forward,
-            loss=method.loss,  # type: ignore[arg-type]
-            metrics=experiment.task.metrics(facts),
-            device=predictor.device,
-            batch_size=run.evaluation_batch_size,
-            precision=run.precision,
-            memory_format=run.memory_format,
-            sample_transforms=predictor.artifact.preprocess.sample,
-            batch_transforms=predictor.artifact.preprocess.batch,
-            workers=run.workers,
-        )
-    except WorkError:
-        bad = list(unreadable(split, range(len(split))).values()) if isinstance(split, PictureFiles) else []
-        if not bad:
-            raise
-        raise UserError(refusal(bad, len(split))) from None
+    together = {"ensemble": len(predictor.members)} if predictor.members else {}
+    return {**stored, "final": final, "checkpoint": predictor.checkpoint.name, **together, **measured_on}
 
 
 def described(other: "Labeled", path: Path, skipped: list[str]) -> dict[str, Any]:

@@ -1,125 +1,117 @@
-"""`torchstone explain`: one part, from its own documentation: what it is, the paper, its fields, and an edit to try."""
+"""`torchstone explain`: one part or one named function: what it is, the paper, its fields, who takes it, its curve, an edit to try."""
 
 import argparse
 import difflib
-import inspect
 import shlex
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_json
 from torchstone.core.errors import UserError
-from torchstone.core.parts import Slot, fields_of, slot_of
 
 if TYPE_CHECKING:
     from torchstone.cli.catalog import Seat
+    from torchstone.report.figure import Figure
 
-HELP = "one part: what it is, the paper, its fields and defaults, an edit to try"
+HELP = "one part or activation: what it is, the paper, its fields, its curve, an edit to try"
 EXAMPLES = """  torchstone explain focal
-  torchstone explain muon
+  torchstone explain gelu             an activation: its curve, and the models that take it
+  torchstone explain cosine --picture cosine.png
+  torchstone explain penalties.l1     where two parts have one name
   torchstone explain optimizer        a seat: what it takes"""
+NARROW, WIDE = 60, 110
 
 
 def add(parser: Parser) -> None:
-    parser.add_argument("part", metavar="PART", help="a kind from `torchstone list`, or a seat")
-    add_json(parser, "it")
+    parser.add_argument("part", metavar="PART", help="a name from `torchstone list`, or a seat")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="write its curve as a picture too; an existing file is left alone")
+    add_json(parser, "it, with the points of its curve,")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from torchstone.cli import catalog
-    from torchstone.cli.list_ import matching
+    from torchstone.cli.curves import activation_figure, figures
+    from torchstone.cli.explained import explained, explained_family, explained_name, explained_seat
+    from torchstone.cli.pictures import write_new_picture
 
     seats = catalog.seats()
-    found = [(seat, cls) for seat in seats.values() for kind, cls in seat.parts.items() if arguments.part in (kind, cls.__name__)]
-    name = matching(arguments.part, list(seats))
+    family, _, word = arguments.part.rpartition(".")
+    found = named(word, family.removeprefix("method."), seats)
+    drawn: Sequence[Figure] = ()
     if found:
-        document = explained(*found[0])
-    elif name is not None:
-        document = explained_seat(seats[name])
+        place, thing = found[0]
+        document = explained_name(place, thing) if isinstance(thing, str) else explained(seats[place], thing)
+        drawn = figures(place, thing) if isinstance(thing, type) else (activation_figure(thing),) if document["figures"] else ()
+        document["also"] = [f"{other}.{word}" for other, _ in found[1:]]
     else:
-        kinds = [kind for seat in seats.values() for kind in seat.parts]
-        near = difflib.get_close_matches(arguments.part[:100], [*kinds, *seats], n=1)
-        guess = f", did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"there is no part or seat {arguments.part!r}{guess} (`torchstone list` has them all)")
+        document = explained_seat(seats[name]) if (name := seat_named(arguments.part, seats)) in seats else explained_family(name)
+    if arguments.picture is not None:
+        if not drawn:
+            raise UserError(f"--picture {arguments.picture}: {arguments.part} has no curve to draw")
+        write_new_picture(arguments.picture, drawn, "--picture")
     if arguments.json:
         output.say_json(document)
         return output.DONE
-    for line in told(document) if found else told_seat(document):
+    for line in told(document, drawn) if found else told_seat(document):
         output.say(line)
+    if arguments.picture is not None:
+        output.say(f"\npicture: {output.short(arguments.picture)}")
     return output.DONE
 
 
-def explained(seat: "Seat", cls: type) -> dict[str, Any]:
-    from torchstone.cli.catalog import spelled
-    from torchstone.core.parts import kind_of
+def named(word: str, family: str, seats: dict[str, "Seat"]) -> list[tuple[str, Any]]:
+    """(seat, class) of every part and (family, name) of every function of this name; of one seat or family where it is said."""
+    from torchstone.cli.explained import FAMILIES
 
-    fields = [
-        {"name": name, "takes": str(slot_of(facts.annotation)), "default": spelled(facts.default), "doc": facts.doc}
-        for name, facts in fields_of(cls).items()
-    ]
-    neutral = getattr(cls, "neutral", None)
-    off = None if neutral is None else {name: spelled(getattr(neutral, name)) for name in fields_of(cls)}
-    return {
-        "kind": kind_of(cls),
-        "seat": seat.path or seat.name,
-        "doc": inspect.getdoc(cls) or "",
-        "source": inspect.cleandoc(sys.modules[cls.__module__].__doc__ or ""),
-        "fields": fields,
-        "neutral": off,
-        "no_neutral_because": getattr(cls, "neutral_reason", None) if neutral is None else None,
-        "edits": edits(seat, cls),
-    }
+    found: list[tuple[str, Any]] = [(s.name, cls) for s in seats.values() for kind, cls in s.parts.items() if word in (kind, cls.__name__)]
+    found += [(name, word) for name, (_, table) in FAMILIES.items() if word in table]
+    return [each for each in found if family in ("", each[0], f"model.{each[0]}")]
 
 
-def explained_seat(seat: "Seat") -> dict[str, Any]:
-    from torchstone.cli.catalog import first_line
+def seat_named(word: str, seats: dict[str, "Seat"]) -> str:
+    """The seat or family that a word means.
 
-    parts = [{"kind": kind, "doc": first_line(cls)} for kind, cls in seat.parts.items()]
-    return {"seat": seat.path or seat.name, "doc": seat.doc, "default": seat.default, "parts": parts}
+    Raises UserError, with the nearest name, for what is nothing.
+    """
+    from torchstone.cli.explained import FAMILIES
+    from torchstone.cli.list_ import matching
 
-
-def edits(seat: "Seat", cls: type) -> list[str]:
-    """Edits that put the part in its seat and change its first plain number or word."""
-    from torchstone.cli.catalog import spelled
-    from torchstone.core.parts import kind_of, needed
-
-    if not seat.path:
-        return []
-    kind, facts = kind_of(cls), fields_of(cls)
-    required = "".join(f",{name}={placeholder(slot_of(facts[name].annotation))}" for name in needed(cls))
-    value = f"{{kind={kind}{required}}}" if required else kind
-    made = [f"{seat.path}+={value}" if seat.many else f"{seat.path}={value}"]
-    for name, field in facts.items():
-        if name not in needed(cls) and isinstance(field.default, int | float | str) and field.default != "":
-            made.append(f"{seat.path}.{f'{kind}.' if seat.many else ''}{name}={spelled(field.default)}")
-            break
-    return made
+    name = matching(word, [*seats, *FAMILIES])
+    if name is not None:
+        return name
+    kinds = [kind for seat in seats.values() for kind in seat.parts] + [name for _, table in FAMILIES.values() for name in table]
+    near = difflib.get_close_matches(word[:100], [*kinds, *seats, *FAMILIES], n=1)
+    guess = f", did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"there is no part or seat {word!r}{guess} (`torchstone list` has them all)")
 
 
-def placeholder(slot: Slot) -> str:
-    """A value of the right type for a field that has no default."""
-    if slot.file:
-        return '"FILE"'
-    if slot.words:
-        return str(slot.words[0])
-    return {bool: "true", int: "32", float: "0.1", str: "TEXT"}[slot.scalars[0]] if slot.scalars else "…"
-
-
-def told(document: dict[str, Any]) -> list[str]:
-    lines = [f"{document['kind']}: a part of {document['seat']}", "", document["doc"]]
+def told(document: dict[str, Any], drawn: Sequence["Figure"]) -> list[str]:
+    head = f"{document['kind']}: " + (f"a part of {document['seat']}" if "fields" in document else document["seat"])
+    lines = [head, "", document["doc"]]
+    if document.get("formula"):
+        lines += ["", f"  {document['formula']}"]
     if document["source"]:
         lines += ["", document["source"]]
-    if document["fields"]:
+    if drawn:
+        lines += ["", *pictured(drawn)]
+    if document.get("fields"):
         lines += ["", "fields:"]
         for field in document["fields"]:
             lines += [
                 f"  {field['name']} = {field['default']}    ({field['takes']})",
                 *(f"      {text}" for text in field["doc"].split("\n") if text),
             ]
-    if document["neutral"] is not None:
-        lines += ["", f"off: {', '.join(f'{name}={value}' for name, value in document['neutral'].items()) or 'its only setting'}"]
-    elif document["no_neutral_because"]:
+    if document.get("models"):
+        taken = ", ".join(f"{each['model']}{' (default)' if each['default'] else ''}" for each in document["models"])
+        lines += ["", f"models that take it: {taken}"]
+    if document.get("neutral") is not None:
+        usual = {field["name"]: field["default"] for field in document["fields"]}
+        off = [f"{name}={value}" for name, value in document["neutral"].items() if value != usual[name]]
+        lines += ["", f"off: {', '.join(off) or 'as it is by default'}"]
+    elif document.get("no_neutral_because"):
         lines += ["", f"no setting turns it off: {document['no_neutral_because']}"]
     if document["edits"]:
         lines += [
@@ -127,7 +119,26 @@ def told(document: dict[str, Any]) -> list[str]:
             "try:",
             *(f"  torchstone train RECIPE {shlex.join(document['edits'][: end + 1])}" for end in range(len(document["edits"]))),
         ]
+    if document["also"]:
+        lines += ["", f"the same name elsewhere: {', '.join(f'torchstone explain {name}' for name in document['also'])}"]
     return lines
+
+
+def pictured(drawn: Sequence["Figure"], columns: int | None = None) -> list[str]:
+    """The figures in characters, two beside each other where the terminal is wide enough."""
+    from shutil import get_terminal_size
+
+    from torchstone.report import terminal
+
+    width = columns or get_terminal_size((80, 24)).columns
+    braille = terminal.can_show(getattr(sys.stdout, "encoding", None))
+    draw: Callable[[Figure, int], list[str]] = lambda figure, width: terminal.draw(figure, width, braille=braille)  # noqa: E731
+    if len(drawn) == 2 and width >= WIDE:
+        return terminal.beside(draw(drawn[0], width // 2 - 2), draw(drawn[1], width // 2 - 2))
+    made: list[str] = []
+    for figure in drawn:
+        made += [*([""] if made else []), *draw(figure, max(NARROW, min(width, 88)))]
+    return made
 
 
 def told_seat(document: dict[str, Any]) -> list[str]:

@@ -15,18 +15,23 @@ EXAMPLES = """  torchstone list
 
 def add(parser: Parser) -> None:
     parser.add_argument(
-        "what", metavar="SEAT", nargs="?", help="a seat (loss, optimizer, …), models, recipes, data, tasks or metrics; else all"
+        "what",
+        metavar="SEAT",
+        nargs="?",
+        help="a seat (loss, optimizer, …), models, recipes, data, tasks, metrics, activation, norm or init; else all",
     )
     add_json(parser, "an object: seat -> list of parts")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from torchstone.cli import catalog
+    from torchstone.cli.explained import FAMILIES
     from torchstone.core.parts import hint
 
     seats = catalog.seats()
     listed = {"recipes": ("Experiments to start from.", catalog.recipes())}
     listed |= {seat.name: (seat.doc, {kind: catalog.first_line(cls) for kind, cls in seat.parts.items()}) for seat in seats.values()}
+    listed |= {name: (doc, {kind: about.doc for kind, about in table.items()}) for name, (doc, table) in FAMILIES.items() if table}
     if arguments.what is not None:
         name = matching(arguments.what, list(listed))
         if name is None:

@@ -9,12 +9,23 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from torchstone import __version__
-from torchstone.cli import env, eval_, explain, list_, output, predict, report, runs, train
+from torchstone.cli import doctor, env, eval_, explain, list_, output, predict, report, runs, soup, train
 from torchstone.cli.parsing import Parser
 from torchstone.core.errors import UserError, warn
 from torchstone.core.parts import hint
 
-VERBS = {"train": train, "eval": eval_, "predict": predict, "runs": runs, "report": report, "list": list_, "explain": explain, "env": env}
+VERBS = {
+    "train": train,
+    "eval": eval_,
+    "predict": predict,
+    "runs": runs,
+    "report": report,
+    "soup": soup,
+    "doctor": doctor,
+    "list": list_,
+    "explain": explain,
+    "env": env,
+}
 
 EXAMPLES = """examples:
   torchstone train digits                                 a recipe; writes runs/digits/run/

@@ -34,7 +34,8 @@ LABEL_OPTIONS = ("top", "pictures", "on_bad")
 
 
 def add(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or one of train --folds: the mean of their probabilities")
+    parser.add_argument("--snapshots", action="store_true", help="the mean of the probabilities of the checkpoints that run.snapshots kept")
     parser.add_argument(
         "inputs",
         metavar="INPUT",
@@ -68,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     from torchstone.experiment import threads_restored
 
     check(arguments)
-    predictor = ship.load(arguments.run, device=arguments.device)
+    predictor = ship.load(arguments.run, device=arguments.device, snapshots=arguments.snapshots)
+    if predictor.members and output.prints():
+        print(f"an ensemble of {len(predictor.members)}: the mean of their probabilities", file=sys.stderr)
     foreign = LABEL_OPTIONS if predictor.is_language else LANGUAGE_OPTIONS
     for name in foreign:
         if getattr(arguments, name) is not None:

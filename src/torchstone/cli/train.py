@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_json
 from torchstone.core.errors import UserError
+from torchstone.core.layout import ENSEMBLE
 
 if TYPE_CHECKING:
     from torchstone.experiment import Experiment, Trained
@@ -18,6 +19,7 @@ EXAMPLES = """  torchstone train digits
   torchstone train digits --out runs/with-ema --resume       goes on after a crash or Ctrl-C
   torchstone train gpt-bytes data=plain_text data.path=book.txt
   torchstone train digits optimizer=muon --dry-run           says what it would do; trains nothing
+  torchstone train digits --folds 5                          five-fold cross-validation, and the ensemble of the five
   torchrun --nproc-per-node 2 -m torchstone train digits"""
 
 
@@ -30,8 +32,16 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --out, or with the newest unfinished one of the recipe"
     )
+    parser.add_argument("--folds", type=int, metavar="K", help="train K runs, each validated on another K-th of what trains and validates")
+    parser.add_argument(
+        "--fold-by",
+        choices=("stratified", "plain", "grouped", "temporal"),
+        metavar="HOW",
+        help="stratified (by class), plain (at random), grouped (whole groups), temporal (validated on what comes after); "
+        "else what the data ask for",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the whole experiment and what it would cost; write nothing")
-    add_json(parser, "metrics.json (of --dry-run: the experiment and its cost)")
+    add_json(parser, "metrics.json (of --folds: results.json, of --dry-run: the experiment and its cost)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,6 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     experiment, recipe = find_recipe(arguments.recipe)
     edits = [*arguments.edits, *option_edits(arguments)]
     out: Path | None = arguments.out
+    goes_on = arguments.resume and out is not None and (out / ENSEMBLE).is_file()
+    if arguments.folds is not None or arguments.fold_by is not None or goes_on:
+        from torchstone.cli.folds import run_folds
+
+        return run_folds(experiment, recipe, edits, arguments)
     if arguments.dry_run:
         if out is not None and out.exists() and not arguments.resume:
             raise UserError(f"--out {out}: it exists already; choose another folder, or go on with that run by --resume")

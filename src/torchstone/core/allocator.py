@@ -16,7 +16,7 @@ _MOST = 2**31 - 4097
 def keep_freed_memory() -> bool:
     """For the rest of the process. Returns whether the C library took it: glibc does, others have no such setting.
 
-    Changes no result. What a process holds is then its peak: the same `peak_memory_mb` as before.
+    Changes no result. It costs memory: blocks of other sizes leave gaps, and the peak of a small ConvNet's steps rose from 0.43 to 0.60 GB.
     """
     if not sys.platform.startswith("linux"):
         return False

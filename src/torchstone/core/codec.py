@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import UserError
-from .parts import CUSTOM, Slot, hint, is_part, join, kind_of, needed, show, slots_of
+from .parts import CUSTOM, Slot, hint, is_part, join, kind_of, lacking, needed, show, slots_of
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def _decode_part(slot: Slot, table: Mapping[str, Any], where: str, folder: Path)
         if name == "kind":
             continue
         if name not in slots:
-            raise UserError(f"{_subject(where)} has no setting {show(name)}{hint(name, slots)}")
+            raise UserError(f"{_subject(where)} has no setting {show(name)}{lacking(cls, name)}")
         values[name] = decode_value(slots[name], value, join(where, name), folder)
     return build(cls, values, where)
 

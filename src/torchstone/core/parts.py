@@ -260,6 +260,12 @@ def show(value: Any) -> str:
             return kind_of(value) if is_part(value) else f"a {type(value).__name__}"
 
 
+def lacking(cls: type, name: str) -> str:
+    """What to say of a field that a part has not: its own reason (class attribute `lacks`), else the names that it has."""
+    reason = getattr(cls, "lacks", {}).get(name)
+    return f": {reason}" if reason else hint(name, names_of(cls))
+
+
 def hint(found: str, known: Iterable[str]) -> str:
     """`, did you mean "focal"? (cross_entropy, focal, mse)`: the nearest name if one is near, then all of them."""
     known = list(known)

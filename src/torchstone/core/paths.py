@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .codec import owns
 from .errors import UserError
-from .parts import Slot, fields_of, hint, is_part, join, kind_of, names_of, show, slots_of
+from .parts import Slot, fields_of, hint, is_part, join, kind_of, lacking, names_of, show, slots_of
 
 T = TypeVar("T")
 
@@ -194,6 +194,9 @@ def _unknown(tree: Any, short: str) -> str:
             if is_part(place.value) and not owns(place.slot, place.value):
                 return f"{place.path} is a class of your own, which no edit reaches into: change the object in Python"
             return f"there is no setting {show(short)}: at {place.path}, {_no_child(place.value, name)}"
+    for place in places(tree):
+        if is_part(place.value) and not parent and name in getattr(type(place.value), "lacks", {}):
+            return f"there is no setting {show(short)}: {_no_child(place.value, name)}"
     return f"there is no setting {show(short)}{_nearest(tree, split(short))}"
 
 
@@ -209,7 +212,7 @@ def _nearest(tree: Any, names: tuple[str, ...]) -> str:
 def _no_child(node: Any, name: str) -> str:
     """Why `node` has nothing called `name`."""
     if is_part(node):
-        return f"{kind_of(node)} has no {show(name)}{hint(name, names_of(type(node)))}"
+        return f"{kind_of(node)} has no {show(name)}{lacking(type(node), name)}"
     if isinstance(node, tuple):
         return f"the list has no {show(name)}{hint(name, [kind_of(element) if is_part(element) else show(element) for element in node])}"
     if node is None:

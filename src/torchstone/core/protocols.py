@@ -93,6 +93,10 @@ class Splits:
     validation: Split
     test: Split
     facts: Facts
+    groups: np.ndarray | None = None
+    """Group of each sample of train and then of validation (int64), where the source knows which belong together."""
+    ordered: bool = False
+    """Train, validation and test follow each other in time, and so do the samples of each."""
 
 
 @runtime_checkable
@@ -159,8 +163,11 @@ class ModelTransform(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
+    """One may say which outputs and targets it `takes` (`losses.LAYOUTS`). One with `init(model) -> Memory` receives `memory`, writes there
+    what it proposes, and makes it count in `commit(memory, skip=...)`, which the step calls after an update."""
+
     couples: ClassVar[bool]
-    """True when a term depends on the other samples of the batch."""
+    """True when a term depends on the other samples of the batch; under several ranks it then sees those of all."""
 
     def __call__(self, outputs: PyTree, target: PyTree, /) -> Tensor:
         """One number a term: the target's leading shape, [N] or [N, T]."""
@@ -186,6 +193,15 @@ class GradientTransform(Protocol):
     def __call__(self, parameters: Parameters, norm: float | Tensor) -> Mapping[str, float | Tensor]:
         """Changes the gradients in place; `norm` is their global norm before. Returns what is worth logging."""
         ...
+
+
+@runtime_checkable
+class DrawingTransform(Protocol):
+    """A gradient transform that draws numbers: it also receives the key of this update and the number of updates made before it."""
+
+    draws: ClassVar[bool]
+
+    def __call__(self, parameters: Parameters, norm: float | Tensor, *, key: int, updates: int) -> Mapping[str, float | Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +247,18 @@ class Optimizer(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnAverage(Optimizer, Protocol):
+    """An optimizer whose weights for evaluation are not those it takes gradients at; no averaging beside it."""
+
+    recompute_batch_norm: ClassVar[bool]
+    """Whether the statistics of the evaluated weights are computed anew before each evaluation (`train.batch_norm`)."""
+
+    def evaluation_weights(self, average: Parameters, parameters: Parameters, memory: Memory, *, skip: Tensor | None = None) -> None:
+        """Writes them, and the buffers, into `average` after an update."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """One look at the validation split."""
@@ -257,10 +285,26 @@ class Schedule(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    updates: int
+    """Updates made, counted from 1."""
+    total: int = 1
+    """Updates of the whole run."""
+    epoch: int = 1
+    """Updates of one epoch."""
+    batch_size: int = 1
+
+
 @runtime_checkable
 class Averaging(Protocol):
-    def __call__(self, average: Parameters, parameters: Parameters, updates: int, *, skip: Tensor | None = None) -> None:
-        """Moves `average` after update number `updates`, counted from 1."""
+    """One that remembers more than the average has `init(parameters) -> Memory` and receives `memory`. One with `recompute_batch_norm` has
+    the average's batch-norm statistics computed anew before each evaluation (`train.batch_norm`)."""
+
+    def __call__(self, average: Parameters, parameters: Parameters, progress: Progress, *, skip: Tensor | None = None) -> None:
+        """Moves `average` after an update."""
         ...
 
 
@@ -282,6 +326,14 @@ class Metric(Protocol):
     def result(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         """Name -> value; an undefined value is NaN. Divides once."""
         ...
+
+
+@runtime_checkable
+class RowMetric(Metric, Protocol):
+    """A metric that needs every term of the split at once: some of what it measures is laid end to end instead of added."""
+
+    rows: ClassVar[tuple[str, ...]]
+    """Those of its measurements, [M, ...] of M terms, of any number type; their order over batches and ranks must not matter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,18 @@ def sum_(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def lay_end_to_end(rows: Tensor) -> Tensor:
+    """The rows of all ranks, [M, ...] with an M of each rank's own, as one tensor on every rank, those of rank 0 first."""
+    if world() == 1:
+        return rows
+    sizes = torch.zeros(world(), dtype=torch.int64)
+    sizes[rank()] = len(rows)
+    ends = sum_(sizes).cumsum(0).tolist()
+    whole = rows.new_zeros(ends[-1], *rows.shape[1:])
+    whole[ends[rank()] - len(rows) : ends[rank()]] = rows  # the other ranks add zeros
+    return sum_(whole)
+
+
 def max_(tensor: Tensor) -> Tensor:
     """As `sum_`, the largest over the ranks."""
     if world() > 1:

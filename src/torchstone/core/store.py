@@ -175,12 +175,18 @@ def pointed(pointer: Path, prefix: str) -> str | None:
 
 def list_stores(parent: Path, prefix: str) -> dict[int, Path]:
     """The folders `<prefix><number>` in `parent`, by number, lowest first. Looks at names alone; no parent, no stores."""
-    found = {}
-    for entry in os.scandir(parent) if parent.is_dir() else ():
-        number = entry.name.removeprefix(prefix)
-        if entry.name.startswith(prefix) and re.fullmatch("[0-9]{1,18}", number) and entry.is_dir(follow_symlinks=False):
-            found[int(number)] = parent / entry.name
-    return dict(sorted(found.items()))
+    return {number: Path(entry.path) for number, entry in _numbered(parent, prefix) if entry.is_dir(follow_symlinks=False)}
+
+
+def list_pointers(parent: Path, prefix: str) -> dict[int, Path]:
+    """As `list_stores`, the files that are called so: numbered pointers."""
+    return {number: Path(entry.path) for number, entry in _numbered(parent, prefix) if not entry.is_dir(follow_symlinks=False)}
+
+
+def _numbered(parent: Path, prefix: str) -> list[tuple[int, os.DirEntry[str]]]:
+    entries = list(os.scandir(parent)) if parent.is_dir() else []
+    named = [entry for entry in entries if re.fullmatch(f"{re.escape(prefix)}[0-9]{{1,18}}", entry.name)]
+    return sorted(((int(entry.name.removeprefix(prefix)), entry) for entry in named), key=lambda pair: pair[0])
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Data: sources (opened into three splits and their facts), the order of an epoch, transforms, the loader. The unions are the registry.
 
-sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX
+sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX; Fold, one fold of one of them
 sampler            Uniform: the order of an epoch
 sample_transforms  Resize, AddNoise: one sample as it is read
 batch_transforms   Flip, PaddedCrop, Warp, ColorJitter, Cutout, Mixup, Cutmix, Normalize: a whole batch, on its device
 splits             TensorSplit (samples in memory), and how samples are held out
+folds              what trains and validates, divided for cross-validation
 facts              counts, mean and deviation, fingerprint
 decode, cache      picture files to bytes of one size, once
 pictures           picture files as a split
@@ -17,9 +18,9 @@ from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, 
 from torchstone.data.loader import load
 from torchstone.data.sample_transforms import AddNoise, Resize
 from torchstone.data.sampler import Uniform
-from torchstone.data.sources import IDX, Arrays, Digits, ImageFolder, PlainText, StdlibText
+from torchstone.data.sources import IDX, Arrays, Digits, Fold, ImageFolder, PlainText, StdlibText
 
-Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX
+Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX | Fold
 Sampler = Uniform
 SampleTransform = Resize | AddNoise
 BatchTransform = Flip | PaddedCrop | Warp | ColorJitter | Cutout | Mixup | Cutmix | Normalize
@@ -34,6 +35,7 @@ __all__ = [
     "Cutout",
     "Digits",
     "Flip",
+    "Fold",
     "ImageFolder",
     "Mixup",
     "Normalize",

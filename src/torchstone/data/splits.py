@@ -27,6 +27,14 @@ class TensorSplit:
         positions = torch.from_numpy(indices)
         return self.inputs.index_select(0, positions), self.target.index_select(0, positions)
 
+    def joined(self, other: "TensorSplit") -> "TensorSplit":
+        """These samples and then the other's."""
+        return TensorSplit(torch.cat((self.inputs, other.inputs)), torch.cat((self.target, other.target)))
+
+    def taken(self, rows: np.ndarray) -> "TensorSplit":
+        """The samples at `rows` (int64 [N])."""
+        return TensorSplit(*self.fetch(rows))
+
 
 @dataclass(frozen=True, slots=True)
 class HoldOut:
@@ -47,3 +55,24 @@ def hold_out(count: int, held: int, labels: np.ndarray | None = None) -> HoldOut
     positions = np.arange(count, dtype=np.int64)
     kept, taken = train_test_split(positions, test_size=held, random_state=SPLIT_SEED, stratify=labels if stratified else None)
     return HoldOut(np.sort(kept), np.sort(taken), bool(stratified))
+
+
+def hold_out_groups(groups: np.ndarray, held: int, labels: np.ndarray | None = None) -> HoldOut:
+    """Whole groups (int [N]) of about `held` samples in all, by class as near as groups allow; the same ones in every call.
+
+    The groups are dealt into as many parts as `held` goes into N; the part nearest to `held` is taken. Needs two groups or more.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    parts = int(np.clip(round(len(groups) / held), 2, len(np.unique(groups))))
+    stratified = labels is not None and np.unique(labels, return_counts=True)[1].min() >= parts
+    splitter = (StratifiedGroupKFold if stratified else GroupKFold)(n_splits=parts, shuffle=True, random_state=SPLIT_SEED)
+    cuts = [(kept, taken) for kept, taken in splitter.split(groups, labels, groups) if len(kept) and len(taken)]
+    kept, taken = min(cuts, key=lambda cut: abs(len(cut[1]) - held))
+    return HoldOut(np.sort(kept), np.sort(taken), bool(stratified))
+
+
+def hold_out_last(count: int, held: int) -> HoldOut:
+    """The last `held` of `count` samples."""
+    positions = np.arange(count, dtype=np.int64)
+    return HoldOut(positions[: count - held], positions[count - held :], False)

@@ -15,11 +15,13 @@ from torchstone.core.protocols import PyTree
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
 from torchstone.train.loop import Job
+from torchstone.train.method import averages
 
 ROWS = 4
 """Samples of the larger measured micro-batch; batch norm refuses a single one."""
-SLACK = 1.25
-"""Gradients of activations, temporaries of single operations and the allocator's waste, on top of what is counted."""
+SLACK = 1.9
+"""Gradients of activations, temporaries of single operations and what the allocator wastes (two fifths, since freed memory is kept), on
+top of what is counted."""
 SCRATCH = 150_000_000
 """Bytes that the kernels and the allocator keep for themselves once they have run: 70 to 130 MB were seen."""
 
@@ -47,7 +49,8 @@ def microbatch_that_fits(job: Job, model: nn.Module, inputs: PyTree, free: int) 
     share = -(-job.run.batch_size // ranks.world())
     rows = min(job.run.microbatch_size or share, share)
     own = sum(t.numel() * t.element_size() for t in chain(model.parameters(), model.buffers()))
-    copies = 2 + 2 + (job.method.averaging is not None)  # weights, gradients, two moments
+    kept_averages = averages(job.method) + getattr(job.method.averaging, "count", 0)
+    copies = 2 + 2 + kept_averages  # weights, gradients, two moments
     kept, each = activation_bytes(model, inputs, job)
     fixed, each = copies * own + kept + SCRATCH, SLACK * each
     if fixed + rows * each <= free:

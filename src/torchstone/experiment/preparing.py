@@ -25,10 +25,13 @@ from torchstone.data.loader import Samples
 from torchstone.data.ready import ready
 from torchstone.experiment import memory
 from torchstone.experiment.tree import Experiment
+from torchstone.losses.layouts import require_fit, tell_probabilities
+from torchstone.nn import LSUV
 from torchstone.train import speed
 from torchstone.train.build import blocks_of
+from torchstone.train.evaluate import evaluating
 from torchstone.train.loop import Job
-from torchstone.train.method import Method, check, couples, mixed_rows
+from torchstone.train.method import Method, check, check_length, couples, mixed_rows
 from torchstone.train.plan import Plan
 from torchstone.train.settings import Run
 
@@ -94,9 +97,11 @@ def prepare(experiment: Experiment, *edits: str, fresh: bool = True) -> Prepared
     experiment.task.accepts(facts)
     experiment = resolved(experiment, facts)
     check(experiment.method)
+    require_fit(experiment.method.loss, experiment.task, experiment.method.model_transforms)
     check_batches(experiment, len(splits.train))
     model = build_model(experiment, splits, fresh)
-    check_model(model, experiment.run)
+    check_model(model, experiment.run, len(splits.train))
+    tell_probabilities(experiment.method.loss, few_outputs(model, experiment.method, splits))
     macs = profile.macs(model, ready(evaluation_inputs(experiment.method, splits, np.zeros(1, dtype=np.int64)), "contiguous"))
     if experiment.run.threads is None:
         pays = 3 * macs * experiment.run.batch_size >= THREADS_PAY_FROM
@@ -167,12 +172,17 @@ def build_model(experiment: Experiment, splits: Splits, fresh: bool) -> nn.Modul
     facts = splits.facts
     key = random.key(experiment.run.seed, "init")
     model = models.build(experiment.model, facts.inputs, experiment.task.outputs(facts), key)
+    init = getattr(experiment.model, "init", None)
     if fresh and isinstance(experiment.model, models.PretrainedConfig):
         tell_loaded(experiment.model.load(model))
-    elif fresh and isinstance(model, MadeFromData):
+    elif fresh and (isinstance(model, MadeFromData) or isinstance(init, LSUV)):
         order = random.permutation(random.key(experiment.run.seed, "init samples"), len(splits.train))
         rows = np.sort(order[:FIRST_SAMPLES])
-        model.initialize_from(ready(evaluation_inputs(experiment.method, splits, rows), "contiguous"))
+        first = ready(evaluation_inputs(experiment.method, splits, rows), "contiguous")
+        if isinstance(model, MadeFromData):
+            model.initialize_from(first)
+        if isinstance(init, LSUV):
+            init.initialize_from(model, first)
     return model
 
 
@@ -199,11 +209,19 @@ def evaluation_inputs(method: Method, splits: Splits, rows: np.ndarray) -> PyTre
     return batch.inputs
 
 
-def check_model(model: nn.Module, run: Run) -> None:
+def few_outputs(model: nn.Module, method: Method, splits: Splits) -> PyTree:
+    """What the model makes of two training samples."""
+    inputs = ready(evaluation_inputs(method, splits, np.arange(2) % len(splits.train)), "contiguous")
+    with evaluating(model), torch.no_grad():
+        return model(inputs)
+
+
+def check_model(model: nn.Module, run: Run, samples: int) -> None:
     """Raises UserError for what the model cannot do, warns of what will not mean what it seems to."""
     if run.activation_checkpointing:
         blocks_of(model)
     share = -(-run.batch_size // ranks.world())
+    check_batch_norm(model, run, samples)
     if (run.microbatch_size or share) < share and any(isinstance(module, _BatchNorm) for module in model.modules()):
         warn(
             f"run.microbatch_size={run.microbatch_size} with batch norm: each micro-batch is normalized by itself, "
@@ -211,17 +229,46 @@ def check_model(model: nn.Module, run: Run) -> None:
         )
 
 
+def check_batch_norm(model: nn.Module, run: Run, samples: int) -> None:
+    """Raises UserError where a batch norm would meet batches of one sample: over it alone in training, over all of them in evaluation."""
+    normalized = run.batch_size if ranks.world() > 1 and run.synchronize_batch_norm else -(-run.batch_size // ranks.world())
+    remedy = "use another norm (group, layer) or larger batches"
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return
+    if _smallest(normalized, run.microbatch_size) == 1:
+        raise UserError(f"batch norm has nothing to compare in micro-batches of one sample (run.microbatch_size, run.batch_size): {remedy}")
+    last = samples % run.batch_size
+    # Over the pixels of one image PyTorch goes on; over a single vector it stops with an error at the end of the epoch.
+    over_vectors = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
+    if over_vectors and last and _smallest(last, run.microbatch_size) == 1:
+        raise UserError(f"the last of {samples} samples would be alone in a micro-batch, where batch norm has nothing to compare: {remedy}")
+
+
+def _smallest(rows: int, most: int | None) -> int:
+    """The rows of the smallest of the near-equal micro-batches, of at most `most` rows each, that a window is cut into."""
+    return rows // -(-rows // (most or rows))
+
+
 def check_batches(experiment: Experiment, samples: int) -> None:
-    """Raises UserError when the batches asked for cannot be cut from the data."""
+    """Raises UserError when the batches asked for cannot be cut from the data, or are too few for a schedule."""
     run, method = experiment.run, experiment.method
     try:
         Plan(samples=samples, batch_size=run.batch_size, microbatch_size=run.microbatch_size, world=ranks.world(), group=mixed_rows(method))
     except ValueError as error:
         raise UserError(str(error)) from None
+    total = run.total(-(-samples // run.batch_size))
+    check_length(method, total)
+    if run.snapshots > total:
+        raise UserError(f"run.snapshots={run.snapshots}: the run has {total} updates only; use fewer snapshots, or a longer run")
     share = -(-run.batch_size // ranks.world())
-    if couples(method) and (ranks.world() > 1 or (run.microbatch_size or share) < share):
-        raise UserError(
-            f"method.loss={tree.kind_of(method.loss)} compares the samples of a whole batch: run it on one rank with microbatch_size=none"
+    if couples(method) and (run.microbatch_size or share) < share:
+        raise UserError(f"method.loss={tree.kind_of(method.loss)} compares the samples of a whole batch: run it with microbatch_size=none")
+    if getattr(method.optimizer, "searches", False) and run.precision == "fp16":
+        raise UserError(f"run.precision=fp16: {tree.kind_of(method.optimizer)} compares losses to the last digit; fp32 fits it")
+    if getattr(method.optimizer, "searches", False) and run.batch_size < samples:
+        warn(
+            f"method.optimizer={tree.kind_of(method.optimizer)} on batches of {run.batch_size}: every step minimizes another function; "
+            f"run.batch_size={samples} (cut by run.microbatch_size where memory is short) makes it one"
         )
     if run.precision == "fp16" and run.device == "cpu":
         warn("run.precision=fp16 on a CPU is about a hundred times slower than bf16 or fp32")

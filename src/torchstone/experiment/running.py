@@ -17,15 +17,17 @@ from torchstone.core.errors import Interrupted, UserError, WorkError, clean, war
 from torchstone.core.json_text import to_json
 from torchstone.core.lock import Lock
 from torchstone.core.protocols import Facts, MovingGroups
+from torchstone.experiment.group_table import group_lines, group_table
 from torchstone.experiment.keepsakes import keep
 from torchstone.experiment.memory import microbatch_that_fits
 from torchstone.experiment.preparing import Prepared, choose_device, prepare, threads_restored
 from torchstone.experiment.tree import Experiment, load_without_own_parts
-from torchstone.train import checkpoint, folder
+from torchstone.train import checkpoint, folder, results
 from torchstone.train.build import build_state
 from torchstone.train.environment import environment
 from torchstone.train.exactness import differences, exactness_key
 from torchstone.train.loop import Job, fit
+from torchstone.train.method import averages
 from torchstone.train.results import finish
 from torchstone.train.settings import Run
 from torchstone.train.signals import Request, listening
@@ -49,15 +51,17 @@ def train_experiment(
     recipe: str = "",
     resume: bool = False,
     report: Callable[[Path], object] | None = None,
+    divided: Callable[[Experiment], Experiment] = lambda experiment: experiment,
 ) -> Trained:
     """Trains in a new run folder: `out`, or one under runs/<recipe>/. With `resume`, goes on with the run in `out`, from 0 if it has
     no checkpoint yet. `report`, if given, draws the run's page when it is over, however it ended.
+    `divided` is done to the experiment after the edits (`experiment.folds`).
 
     Raises UserError before anything is written when the input is wrong, WorkError when the work fails (it diverged, the disk is full),
     Interrupted after a checkpoint when a signal asked for the end.
     """
     plain = experiment
-    experiment = tree.edit(experiment, edits)
+    experiment = divided(tree.edit(experiment, edits))
     place = None if out is None else Path(out)
     going_on = resume and place is not None and place.exists()
     with ranks.joined(torch.device(choose_device(experiment.run.device))), threads_restored():
@@ -101,6 +105,7 @@ def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Pa
             tracker.start({"total": job.total, "step": state.step, "folder": str(where)})
         status = fit(job, state, trackers, request)
         size = {"parameters": profile.parameters(state.model)["total"], "macs": prepared.macs}
+        job = settled(prepared, job, state, status)
         metrics = finish(job, state, status, size, partial(keep, prepared, where))
     except torch.OutOfMemoryError as error:
         raise WorkError(out_of_memory(prepared, job, state)) from error
@@ -116,6 +121,15 @@ def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Pa
     return Trained(folder=where, status=status, metrics=metrics)
 
 
+def settled(prepared: Prepared, job: Job, state: TrainState, status: str) -> Job:
+    """The job with what its task fits when training is over, which prediction finds in artifact.json."""
+    job = results.settled(job, state, status)
+    if ranks.is_main() and job.task != prepared.experiment.task:
+        after = replace(prepared, experiment=replace(prepared.experiment, task=job.task))
+        files.write_text(job.folder / layout.ARTIFACT, to_json(artifact(after), indent=2) + "\n")
+    return job
+
+
 def out_of_memory(prepared: Prepared, job: Job, state: TrainState) -> str:
     """One line: the micro-batch that fits on the accelerator, and keeps the batch."""
     state.parameters.zero_grad()
@@ -127,7 +141,7 @@ def out_of_memory(prepared: Prepared, job: Job, state: TrainState) -> str:
 
 def announce(prepared: Prepared) -> None:
     """What a person wants to know before it starts: the data, their split, and what was decided."""
-    for line in [*described(prepared.facts), *plan_lines(prepared), *speed_lines(prepared)]:
+    for line in [*described(prepared.facts), *group_lines(prepared), *plan_lines(prepared), *speed_lines(prepared)]:
         print(" ".join(clean(line).split()), file=sys.stderr)
 
 
@@ -201,7 +215,7 @@ def resume_state(state: TrainState, job: Job) -> None:
         warn(f"{job.folder}: resumed, but not bit-exactly: {'; '.join(changed)}")
     checkpoint.restore(state, tensors, numbers, source)
     if ranks.is_main():
-        checkpoint.settle(state, job.folder, keep=job.run.keep)
+        checkpoint.settle(state, job.folder, keep=job.run.keep, snapshots=job.snapshots)
     if state.ending == "done" and state.step < job.total:
         state.ending = None
 
@@ -262,6 +276,7 @@ def contents(prepared: Prepared, origin: dict[str, Any]) -> dict[str, str]:
         **origin,
         "data": prepared.facts.fingerprint,
         "notes": [list(note) for note in prepared.facts.notes],
+        "groups": group_table(prepared),
         "speed": None if prepared.trial is None else prepared.trial.document(),
     }
     return {
@@ -285,11 +300,14 @@ def artifact(prepared: Prepared) -> dict[str, Any]:
             "fit": getattr(experiment.data, "fit", "stretch"),
             "batch": [tree.encode(t) | {"kind": tree.kind_of(t)} for t in experiment.method.batch_transforms if not t.train_only],
         },
+        "transforms": [
+            tree.encode(t) | {"kind": tree.kind_of(t)} for t in experiment.method.model_transforms if getattr(t, "shipped", False)
+        ],
         "precision": experiment.run.precision,
         "memory_format": experiment.run.memory_format,
         "batch_size": experiment.run.evaluation_batch_size,
         "threads": experiment.run.threads,
-        "weights": {"checkpoint": experiment.run.select, "file": "model" if experiment.method.averaging is None else "average"},
+        "weights": {"checkpoint": experiment.run.select, "file": "average" if averages(experiment.method) else "model"},
     }
 
 

@@ -1,14 +1,15 @@
 """Weights of the classes, shared by the losses that count some classes more than others.
 
 "balanced" is n / (C n_c), as in scikit-learn: King & Zeng, "Logistic Regression in Rare Events Data", 2001. A training
-example then weighs 1 on average.
+example then weighs 1 on average. "effective" is (1 - beta) / (1 - beta^n_c), scaled so that the C weights add up to C: Cui et al.,
+"Class-Balanced Loss Based on Effective Number of Samples", 2019, https://arxiv.org/abs/1901.05555, eq. 8.
 
 Shapes: `...` the terms, C classes.
 """
 
 from dataclasses import replace
 from functools import lru_cache
-from math import isfinite
+from math import expm1, isfinite, log
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,18 +18,20 @@ from torch import Tensor
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Facts, TokenShape
-from torchstone.losses.targets import Target, without_ignored
+from torchstone.losses.targets import Target, classes_named, without_ignored
 
-Weighting = Literal["none", "balanced"]
+Weighting = Literal["none", "balanced", "effective"]
 
 
 class ClassWeighted(Protocol):
-    """A loss with these three fields."""
+    """A loss with these fields."""
 
     @property
     def class_weights(self) -> tuple[float, ...]: ...
     @property
     def weighting(self) -> Weighting: ...
+    @property
+    def beta(self) -> float: ...
     @property
     def ignore_index(self) -> int: ...
 
@@ -36,19 +39,23 @@ class ClassWeighted(Protocol):
 def check(loss: ClassWeighted) -> None:
     """Raises ValueError where the fields contradict each other or are no weights."""
     name = type(loss).__name__
-    if loss.weighting not in ("none", "balanced"):
-        raise ValueError(f'{name}.weighting must be "none" or "balanced", got {loss.weighting!r}')
-    if loss.weighting == "balanced" and loss.class_weights:
-        raise ValueError(f'{name}.class_weights must be empty when weighting is "balanced", got {loss.class_weights}')
+    if loss.weighting not in ("none", "balanced", "effective"):
+        raise ValueError(f'{name}.weighting must be "none", "balanced" or "effective", got {loss.weighting!r}')
+    if loss.weighting != "none" and loss.class_weights:
+        raise ValueError(f'{name}.class_weights must be empty when weighting is "{loss.weighting}", got {loss.class_weights}')
+    if not 0 <= loss.beta < 1:
+        raise ValueError(f"{name}.beta must be >= 0 and < 1, got {loss.beta}")
     if not all(isfinite(w) and w >= 0 for w in loss.class_weights) or (loss.class_weights and not any(loss.class_weights)):
         raise ValueError(f"{name}.class_weights must be finite, >= 0 and not all 0, got {loss.class_weights}")
 
 
 def resolved(loss: Any, facts: Facts) -> Any:
-    """The loss with the balanced weights of these data written out, its own weights checked against the classes."""
+    """The loss with the weights that these data give written out, its own weights checked against the classes."""
     classes = facts.inputs.vocabulary if isinstance(facts.inputs, TokenShape) and not facts.classes else len(facts.classes)
     if loss.weighting == "balanced":
         return replace(loss, class_weights=balanced(facts), weighting="none")
+    if loss.weighting == "effective":
+        return replace(loss, class_weights=effective(facts, loss.beta), weighting="none")
     if loss.class_weights and len(loss.class_weights) != classes:
         raise UserError(f"method.loss.class_weights must hold one number a class: found {len(loss.class_weights)}, the data have {classes}")
     return loss
@@ -56,24 +63,36 @@ def resolved(loss: Any, facts: Facts) -> Any:
 
 def balanced(facts: Facts) -> tuple[float, ...]:
     """n / (C n_c) for n training examples in C classes, n_c of them in class c. UserError if a class has none."""
-    counts = facts.class_counts
-    if not counts:
+    counts = counted(facts, "weighting=balanced")
+    return tuple(sum(counts) / (len(counts) * count) for count in counts)
+
+
+def effective(facts: Facts, beta: float) -> tuple[float, ...]:
+    """(1 - beta) / (1 - beta^n_c), scaled so that they add up to C. UserError if a class has no training example."""
+    counts = counted(facts, "weighting=effective")
+    inverse = [(1 - beta) / -expm1(count * log(beta)) if beta else 1.0 for count in counts]
+    return tuple(weight * len(counts) / sum(inverse) for weight in inverse)
+
+
+def counted(facts: Facts, setting: str) -> tuple[int, ...]:
+    """Training examples of each class, for a setting of the loss that needs some of every class."""
+    if not facts.class_counts:
+        raise UserError(f"method.loss.{setting} needs the number of training examples of each class, and these data have no classes")
+    if 0 in facts.class_counts:
+        empty = [name for name, count in zip(facts.classes, facts.class_counts, strict=True) if count == 0]
         raise UserError(
-            "method.loss.weighting=balanced needs the number of training examples of each class, and these data have no classes"
-        )
-    if 0 in counts:
-        empty = [name for name, count in zip(facts.classes, counts, strict=True) if count == 0]
-        raise UserError(
-            f"method.loss.weighting=balanced cannot weigh a class without training examples: {', '.join(empty)}; "
+            f"method.loss.{setting} cannot weigh a class without training examples: {', '.join(empty)}; "
             "add some, drop the class, or give method.loss.class_weights"
         )
-    return tuple(sum(counts) / (len(counts) * count) for count in counts)
+    return facts.class_counts
 
 
 def weight_vector(loss: ClassWeighted, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " C"] | None:
     """The class weights as a tensor, or None when all classes weigh the same."""
-    if loss.weighting == "balanced":
-        raise ValueError(f"{type(loss).__name__}.weighting is balanced: resolve(facts) must write the weights out before it is called")
+    if loss.weighting != "none":
+        raise ValueError(
+            f"{type(loss).__name__}.weighting is {loss.weighting}: resolve(facts) must write the weights out before it is called"
+        )
     return _vector(loss.class_weights, dtype, device) if loss.class_weights else None
 
 
@@ -95,4 +114,5 @@ def term_weight(loss: ClassWeighted, target: Target) -> Float[Tensor, "..."]:
     if weights is None:
         return (target != loss.ignore_index).float()
     safe, kept = without_ignored(target, loss.ignore_index)
-    return weights[safe] * kept
+    with classes_named(target, len(weights), loss.ignore_index):
+        return weights[safe] * kept

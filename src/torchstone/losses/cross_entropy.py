@@ -15,7 +15,7 @@ from torch import Tensor
 from torchstone.core.protocols import Facts
 from torchstone.losses import class_weights
 from torchstone.losses.class_weights import Weighting
-from torchstone.losses.targets import Target, full_precision
+from torchstone.losses.targets import Target, classes_named, full_precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,7 @@ class CrossEntropy:
 
     neutral: ClassVar["CrossEntropy"]
     couples: ClassVar[bool] = False
+    takes: ClassVar[tuple[str, ...]] = ("classes",)
 
     smoothing: float = 0.0
     """Share of the target that is spread evenly over all C classes: p_y = 1 - (C-1)/C x smoothing."""
@@ -36,7 +37,9 @@ class CrossEntropy:
     class_weights: tuple[float, ...] = ()
     """How much each class counts; empty: all the same."""
     weighting: Weighting = "none"
-    """balanced: class_weights are written from the training data, n / (C n_c)."""
+    """class_weights are written from the training data. balanced: n / (C n_c); effective: as for `beta`."""
+    beta: float = 0.999
+    """With weighting=effective, in proportion to (1 - beta) / (1 - beta^n_c): how much samples of a class overlap (near 1: little)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
@@ -50,18 +53,20 @@ class CrossEntropy:
         soft = target.is_floating_point()
         if logits.ndim != 2:
             classes = logits.shape[-1]
-            terms = self(logits.reshape(-1, classes), target.reshape(-1, classes) if soft else target.reshape(-1))
+            with classes_named(target, classes, self.ignore_index):  # by the row of the target as it came
+                terms = self(logits.reshape(-1, classes), target.reshape(-1, classes) if soft else target.reshape(-1))
             return terms.view(logits.shape[:-1])
         logits = full_precision(logits)
         weights = class_weights.weight_vector(self, logits.dtype, logits.device)
-        terms = F.cross_entropy(
-            logits,
-            target.to(logits.dtype) if soft else target.long(),
-            weight=weights,
-            ignore_index=-100 if soft else self.ignore_index,  # torch refuses another one beside probabilities
-            label_smoothing=self.smoothing,
-            reduction="none",
-        )
+        with classes_named(target, logits.shape[-1], self.ignore_index):
+            terms = F.cross_entropy(
+                logits,
+                target.to(logits.dtype) if soft else target.long(),
+                weight=weights,
+                ignore_index=-100 if soft else self.ignore_index,  # torch refuses another one beside probabilities
+                label_smoothing=self.smoothing,
+                reduction="none",
+            )
         if weights is None or soft:
             return terms
         # torch's term of index target y, with smoothing eps, is already weighted, the even part by each class's own weight:

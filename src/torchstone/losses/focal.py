@@ -23,6 +23,7 @@ class Focal:
 
     neutral: ClassVar["Focal"]
     couples: ClassVar[bool] = False
+    takes: ClassVar[tuple[str, ...]] = ("classes",)
 
     gamma: float = 2.0
     """How steeply easy examples are discounted; 0 is plain cross-entropy."""
@@ -31,7 +32,9 @@ class Focal:
     class_weights: tuple[float, ...] = ()
     """How much each class counts (the paper's alpha); empty: all the same."""
     weighting: Weighting = "none"
-    """balanced: class_weights are written from the training data, n / (C n_c)."""
+    """class_weights are written from the training data. balanced: n / (C n_c); effective: as for `beta`."""
+    beta: float = 0.999
+    """With weighting=effective, in proportion to (1 - beta) / (1 - beta^n_c): how much samples of a class overlap (near 1: little)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < float("inf"):

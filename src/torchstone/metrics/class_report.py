@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from torchstone.metrics.classification import Target, class_of
+from torchstone.metrics.counts import Target, class_counts
 
 NAN = float("nan")
 
@@ -35,15 +34,7 @@ class ClassReport:
     def measure(
         self, outputs: Float[Tensor, "... C"], target: Target, weight: Float[Tensor, "..."], terms: Float[Tensor, "..."]
     ) -> dict[str, Tensor]:
-        # Three rows of C counts hold all that the C x C confusion would be asked for here.
-        counted = (weight > 0).flatten()
-        truth, named = class_of(target).flatten(), outputs.argmax(dim=-1).flatten()
-        classes = outputs.shape[-1]
-        return {
-            "correct": _counts(truth, counted & (truth == named), classes),
-            "named": _counts(named, counted, classes),
-            "count": _counts(truth, counted, classes),
-        }
+        return class_counts(outputs, target, weight)
 
     def result(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
         columns = [sums[name].tolist() for name in ("correct", "named", "count")]
@@ -65,9 +56,3 @@ def _row(name: str, correct: int, named: int, count: int) -> dict[str, Any]:
         "recall": correct / count if count else NAN,
         "f1": 2 * correct / (named + count) if count else NAN,
     }
-
-
-def _counts(labels: Int64[Tensor, " M"], which: Tensor, classes: int) -> Int64[Tensor, " C"]:
-    """How often each class is among the labels; adding 0 for what does not count keeps an accelerator from waiting for the host."""
-    counts = torch.zeros(classes, dtype=torch.int64, device=labels.device)
-    return counts.scatter_add_(0, torch.where(which, labels, 0), which.long())

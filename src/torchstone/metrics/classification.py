@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-Target = Int[Tensor, "..."] | Float[Tensor, "... C"]
+from torchstone.metrics.counts import Target, class_of, pairs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,17 +75,8 @@ class Confusion:
     def measure(
         self, outputs: Float[Tensor, "... C"], target: Target, weight: Float[Tensor, "..."], terms: Float[Tensor, "..."]
     ) -> dict[str, Tensor]:
-        classes = outputs.shape[-1]
-        counted = weight > 0
-        cell = torch.where(counted, class_of(target) * classes + outputs.argmax(dim=-1), 0)
-        # Adding 0 for what does not count, rather than selecting, keeps an accelerator from waiting for the host.
-        counts = torch.zeros(classes * classes, dtype=torch.int64, device=outputs.device)
-        return {"confusion": counts.scatter_add_(0, cell.flatten(), counted.flatten().long()).view(classes, classes)}
+        truth, named = class_of(target).flatten(), outputs.argmax(dim=-1).flatten()
+        return {"confusion": pairs(truth, named, (weight > 0).flatten(), outputs.shape[-1])}
 
     def result(self, sums: Mapping[str, Tensor]) -> dict[str, list[list[int]]]:
         return {"confusion": sums["confusion"].tolist()}
-
-
-def class_of(target: Target) -> Int[Tensor, "..."]:
-    """The class that each target names."""
-    return target.argmax(dim=-1) if target.is_floating_point() else target.long()

@@ -2,4 +2,5 @@
 
 warp   sampling images along affine maps
 color  one color matrix an image
+boxes  formats, IoU, GIoU, DIoU, CIoU
 """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchstone.core.protocols import Memory
 from torchstone.optim.flat import FlatParameters
-from torchstone.optim.kernels import adamw_
+from torchstone.optim.kernels import adam_
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class AdamW:
         for group, data, grad, exp_avg, exp_avg_sq in pieces:
             if group.lr_scale == 0:  # frozen
                 continue
-            adamw_(
+            adam_(
                 [data],
                 [grad],
                 [exp_avg],

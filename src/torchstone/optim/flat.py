@@ -21,6 +21,7 @@ Shapes: P scalars of all parameters with padding, B of all buffers; K matrices o
 """
 
 import copy
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from torchstone.core.protocols import Group
 
 ALIGNMENT = 16
 """Elements; 64 bytes of float32, one cache line."""
+PIECE = 1 << 16
+"""Elements that are updated together on the CPU: four such tensors of float32 fit into a core's own megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,17 @@ class Stack:
 
     def view(self, flat: Float[Tensor, " P"]) -> Float[Tensor, "K m n"]:
         return flat.as_strided(self.shape, (self.stride, self.shape[2], 1), flat.storage_offset() + self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighboring whole tensors of one group, together about `PIECE` elements; a larger one is alone."""
+
+    span: Span
+    start: int
+    stop: int
+    lengths: tuple[int, ...]
+    """Elements of each tensor, padding included: `flat[start:stop].split(lengths)` gives them."""
 
 
 class FlatParameters:
@@ -208,6 +222,21 @@ class FlatParameters:
                 end = stack.stop
             runs.append((span, end, span.stop))
         return tuple(run for run in runs if run[1] < run[2])
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """All tensors in order, cut between tensors: for what needs a number a tensor. An accelerator gets one run a group."""
+        runs, limit = [], PIECE if self.data.device.type == "cpu" else self.data.numel()
+        for span in self.groups:
+            starts = [slot.start for slot in self._slots.values() if span.start <= slot.start < span.stop] + [span.stop]
+            lengths: list[int] = []
+            for start, stop in itertools.pairwise(starts):
+                if lengths and sum(lengths) + stop - start > limit:
+                    runs.append(Run(span, start - sum(lengths), start, tuple(lengths)))
+                    lengths = []
+                lengths.append(stop - start)
+            runs.append(Run(span, span.stop - sum(lengths), span.stop, tuple(lengths)))
+        return tuple(runs)
 
     def _rows_columns(self, name: str) -> tuple[int, int]:
         return _flattened(self._slots[name].shape)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchstone.core.protocols import Memory
 from torchstone.optim.adamw import adam_memory
 from torchstone.optim.flat import FlatParameters, Stack
-from torchstone.optim.kernels import adamw_
+from torchstone.optim.kernels import adam_
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a x + b x^3 + c x^5 takes any singular value in (0, 1] near 1 within five rounds; near, not to: about 0.7 to 1.2."""
@@ -77,7 +77,7 @@ class Muon:
         for group, start, stop in parameters.outside_stacks:
             if group.lr_scale == 0:
                 continue
-            adamw_(
+            adam_(
                 [parameters.data[start:stop]],
                 [parameters.grad[start:stop]],
                 [memory["exp_avg"][start:stop]],

@@ -38,11 +38,14 @@ def macs(model: nn.Module, inputs: PyTree) -> int:
     return counter.get_total_flops() // (2 * ROWS)
 
 
-def training_memory(model: nn.Module, inputs: PyTree, *, microbatch_size: int, moments: int, averaging: bool) -> dict[str, int]:
+def training_memory(
+    model: nn.Module, inputs: PyTree, *, microbatch_size: int, moments: int, averaging: bool, matrices: int = 0
+) -> dict[str, int]:
     """An estimate of the bytes that one training step holds at once, by what they are for, and `total`.
 
     Exact for `parameters` (with buffers), `gradients`, `optimizer` (`moments` tensors a trained parameter: AdamW 2, SGD with
-    momentum 1) and `average`. `activations` is what autograd keeps of `microbatch_size` samples in the model's own precision.
+    momentum 1; and `matrices` bytes of other shapes, Shampoo's) and `average`. `activations` is what autograd keeps of `microbatch_size`
+    samples in the model's own precision.
     Not in it: the loss, the temporaries of single operations, the allocator's slack and the program itself.
     """
     own = _bytes(chain(model.parameters(), model.buffers()))
@@ -50,7 +53,7 @@ def training_memory(model: nn.Module, inputs: PyTree, *, microbatch_size: int, m
     memory = {
         "parameters": own,
         "gradients": trained,
-        "optimizer": moments * trained,
+        "optimizer": moments * trained + matrices,
         "average": own if averaging else 0,
         "activations": _saved_bytes(model, inputs) * microbatch_size,
     }

@@ -4,7 +4,7 @@ from torchstone.data import Digits, Normalize
 from torchstone.experiment import Experiment
 from torchstone.losses import CrossEntropy
 from torchstone.models import ConvNetConfig, MLPConfig
-from torchstone.optim import EMA, AdamW, ClipByNorm, NoDecay, WarmupCosine
+from torchstone.optim import EMA, AdamW, ClipByNorm, Cosine, NoDecay
 from torchstone.tasks import Classify
 from torchstone.train.method import Method
 from torchstone.train.settings import Run
@@ -22,7 +22,7 @@ def digits() -> Experiment:
             gradient_transforms=(ClipByNorm(max_norm=1.0),),
             groups=NoDecay(),
             optimizer=AdamW(lr=3e-3, weight_decay=0.05),
-            schedules=(WarmupCosine(path="optimizer.lr", warmup=0.1),),
+            schedules=(Cosine(path="optimizer.lr", warmup=0.1),),
             averaging=EMA(decay=0.99),
         ),
         run=Run(epochs=12, batch_size=64),
@@ -40,7 +40,7 @@ def digits_mini() -> Experiment:
             loss=CrossEntropy(),
             groups=NoDecay(),
             optimizer=AdamW(lr=3e-3),
-            schedules=(WarmupCosine(path="optimizer.lr", warmup=0.1),),
+            schedules=(Cosine(path="optimizer.lr", warmup=0.1),),
         ),
         run=Run(epochs=20, batch_size=64),
     )

@@ -3,7 +3,7 @@
 from torchstone.data import StdlibText
 from torchstone.experiment import Experiment
 from torchstone.models import GPTConfig
-from torchstone.optim import ClipByNorm, Muon, NoDecay, WarmupCosine
+from torchstone.optim import ClipByNorm, Cosine, Muon, NoDecay
 from torchstone.tasks import Language
 from torchstone.train.method import Method
 from torchstone.train.settings import Run
@@ -23,7 +23,7 @@ def gpt_bytes() -> Experiment:
             gradient_transforms=(ClipByNorm(max_norm=1.0),),
             groups=NoDecay(),
             optimizer=Muon(lr=0.02, weight_decay=0.0),
-            schedules=(WarmupCosine(path="optimizer.lr", warmup=0.05),),
+            schedules=(Cosine(path="optimizer.lr", warmup=0.05),),
         ),
         run=Run(steps=1400, batch_size=8, evaluate_every=350, evaluation_batch_size=32),
     )

@@ -4,7 +4,7 @@ from torchstone.data import IDX, Flip, ImageFolder, Normalize, PaddedCrop, Warp
 from torchstone.experiment import Experiment
 from torchstone.losses import CrossEntropy
 from torchstone.models import CifarResnetConfig, FastConvNetConfig, PretrainedConfig, ResnetConfig
-from torchstone.optim import EMA, SGD, AdamW, ClipByNorm, HeadFirst, Muon, NoDecay, OneCycle, WarmupCosine
+from torchstone.optim import EMA, SGD, AdamW, ClipByNorm, Cosine, HeadFirst, Muon, NoDecay, OneCycle
 from torchstone.tasks import Classify
 from torchstone.train.method import Method
 from torchstone.train.settings import Run
@@ -26,7 +26,7 @@ def fashion() -> Experiment:
             loss=CrossEntropy(smoothing=0.1),
             groups=NoDecay(),
             optimizer=Muon(lr=0.02),
-            schedules=(OneCycle(path="optimizer.lr", warmup=0.1, start_factor=0.2),),
+            schedules=(OneCycle(path="optimizer.lr", warmup=0.1, warmup_start=0.2),),
             averaging=EMA(decay=0.98),
         ),
         run=Run(epochs=8, batch_size=250, evaluation_batch_size=500, speed="auto"),
@@ -45,7 +45,7 @@ def image_folder() -> Experiment:
             gradient_transforms=(ClipByNorm(max_norm=1.0),),
             groups=NoDecay(),
             optimizer=AdamW(lr=2e-3, weight_decay=0.05),
-            schedules=(WarmupCosine(path="optimizer.lr", warmup=0.1),),
+            schedules=(Cosine(path="optimizer.lr", warmup=0.1),),
             averaging=EMA(decay=0.99),
         ),
         run=Run(epochs=40, batch_size=32, evaluation_batch_size=128, speed="auto"),
@@ -81,7 +81,7 @@ def finetune() -> Experiment:
             gradient_transforms=(ClipByNorm(max_norm=1.0),),
             groups=HeadFirst(),
             optimizer=AdamW(lr=2e-3, weight_decay=0.05),
-            schedules=(WarmupCosine(path="optimizer.lr", warmup=0.05),),
+            schedules=(Cosine(path="optimizer.lr", warmup=0.05),),
             averaging=EMA(decay=0.99),
         ),
         run=Run(epochs=20, batch_size=32, evaluation_batch_size=128, speed="auto"),

@@ -9,6 +9,8 @@ calibration  the reliability diagram                  pictures     mistakes and 
 experiment   the tree with its edits                  facts        data, speed trial, environment, commands
 numbers      how a number is written                  page         all of it, through templates/
 
+figure       curves of a part or a test, as data      terminal  drawn in characters      svg, drawings  as files
+
 Only the templates know HTML. What Python hands them is plain data, and every text in it is escaped there.
 """
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from torchstone import data, models, tasks
+from torchstone import data, models, slim, tasks
 from torchstone.core import files, store, tree
 from torchstone.core.errors import Damaged, UserError, warn
 from torchstone.core.json_text import from_json
@@ -44,6 +44,8 @@ class Artifact:
     precision: Literal["fp32", "bf16", "fp16"]
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     weights: Weights
+    transforms: tuple[slim.ModelTransform, ...] = ()
+    """What changed the model before training and is part of it (those that are `shipped`)."""
     batch_size: int = 256
     """Samples of one forward in the run's evaluations: the same cut gives the same bits."""
     threads: int | None = None
@@ -74,14 +76,14 @@ def read_artifact(run: Path) -> Artifact:
         raise UserError(f"{path}: {error}") from None
 
 
-def read_weights(run: Path, weights: Weights) -> tuple[dict[str, Tensor], Path]:
-    """The weights that the artifact names, and the checkpoint they come from.
+def read_weights(run: Path, weights: Weights, checkpoint: Path | None = None) -> tuple[dict[str, Tensor], Path]:
+    """The weights that the artifact names, and the checkpoint they come from; those of `checkpoint` where it is given, and no other's.
 
     A damaged checkpoint is named in a warning and the newest other good one is used. Raises UserError where there is none yet,
     Damaged where none is good.
     """
     damaged: list[str] = []
-    for folder in candidates(run, weights.checkpoint):
+    for folder in candidates(run, weights.checkpoint) if checkpoint is None else [checkpoint]:
         try:
             store.verify_store(folder)  # all of it: a checkpoint that is damaged anywhere is not trusted
             tensors, _ = store.read_store(folder, only=(weights.file,), finite=(weights.file,))

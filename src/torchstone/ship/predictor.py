@@ -17,7 +17,7 @@ from torchstone import models
 from torchstone.core import random, ranks, store
 from torchstone.core.errors import UserError
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import Batch, PyTree
+from torchstone.core.protocols import Batch, BatchTransform, PyTree
 from torchstone.data.loader import Samples
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
@@ -27,20 +27,19 @@ from torchstone.ship.inputs import Named, Opener, unlabeled, unreadable
 from torchstone.tasks import Language
 
 
-def load(run: str | Path, *, device: str = "auto") -> "Predictor":
-    """The predictor of a run folder: `torchstone.load("runs/digits/run").predict(images)`.
-
-    device: auto (the accelerator if there is one), cpu, cuda, cuda:1 ... Raises UserError for what is no run, or has no weights yet.
+def load(run: Path, *, device: str = "auto", checkpoint: Path | None = None) -> "Predictor":
+    """The predictor of one run folder, by the weights its artifact names, or those of one of its checkpoints (`ship.load` opens ensembles
+    too). Raises UserError for what is no run, or has no weights yet.
     """
-    run = Path(run)
     artifact = read_artifact(run)
     target = ranks.device_named(device, "--device ")
     model = build(artifact, str(run))
     if artifact.memory_format == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    tensors, checkpoint = read_weights(run, artifact.weights)
+    tensors, checkpoint = read_weights(run, artifact.weights, checkpoint)
     store.copy_into(model.state_dict(keep_vars=True), tensors, f"{checkpoint}/{artifact.weights.file}.safetensors")
-    return Predictor(artifact=artifact, model=model.to(target).eval(), device=target, checkpoint=checkpoint)
+    model = model.to(target).eval()
+    return Predictor(artifact=artifact, model=model, device=target, checkpoint=checkpoint, transforms=artifact.preprocess.batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,10 @@ class Predictor:
     device: torch.device
     checkpoint: Path
     """The folder the weights were read from."""
+    members: tuple[Path, ...] = ()
+    """Of an ensemble: the checkpoint of each member; `checkpoint` is then the folder around them."""
+    transforms: tuple[BatchTransform, ...] = ()
+    """What a batch passes on its way to the model."""
 
     @property
     def is_language(self) -> bool:
@@ -148,7 +151,7 @@ class Predictor:
 
     def outputs(self, batch: Batch) -> Tensor:
         """The model's outputs for one batch that is on the device already, over the task's views."""
-        for transform in self.artifact.preprocess.batch:
+        for transform in self.transforms:
             batch = transform(batch, torch.zeros_like(batch.index))
         with torch.no_grad(), autocast(self.artifact.precision, self.device):
             return self.artifact.task.forward(self.model, ready(batch.inputs, self.artifact.memory_format))
@@ -186,7 +189,10 @@ def _read(samples: Samples, rows: np.ndarray) -> PyTree:
 def build(artifact: Artifact, where: str) -> nn.Module:
     """The artifact's network; its first weights are drawn and thrown away, no global generator moves."""
     try:
-        return models.build(artifact.model, artifact.facts.inputs, artifact.task.outputs(artifact.facts), key=0)
+        model = models.build(artifact.model, artifact.facts.inputs, artifact.task.outputs(artifact.facts), key=0)
+        for transform in artifact.transforms:
+            model = transform(model)
+        return model
     except UserError as error:
         raise UserError(f"{where}: the model of artifact.json cannot be built: {error}") from None
 

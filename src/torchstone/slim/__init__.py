@@ -1,7 +1,9 @@
 """Model to model: what rewrites a model once, or writes numbers inside it at each step."""
 
+from torchstone.slim.cosine_head import CosineHead
 from torchstone.slim.drop_path import DropPathRamp
+from torchstone.slim.hard_concrete import HardConcrete
 
-ModelTransform = DropPathRamp
+ModelTransform = CosineHead | DropPathRamp | HardConcrete
 
-__all__ = ["DropPathRamp", "ModelTransform"]
+__all__ = ["CosineHead", "DropPathRamp", "HardConcrete", "ModelTransform"]

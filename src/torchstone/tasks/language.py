@@ -24,6 +24,8 @@ class Language:
     neutral_reason: ClassVar[str] = "a task says what outputs mean; no training is without one"
     selection: ClassVar[tuple[str, Literal["min", "max"]]] = ("bits_per_byte", "min")
     """The metric by which weights and runs are chosen, and whether small or large is good."""
+    gives: ClassVar[str] = "classes"
+    """The layout of outputs and targets (`losses.LAYOUTS`), which the loss must take."""
 
     def accepts(self, facts: Facts) -> None:
         """Raises UserError if the data are no text."""

@@ -17,7 +17,7 @@ from torchstone.core.protocols import Memory
 from torchstone.nn.norm import synchronize
 from torchstone.optim.flat import FlatParameters
 from torchstone.train.guard import Guard
-from torchstone.train.method import Method
+from torchstone.train.method import Method, averages
 from torchstone.train.precision import LossScale
 from torchstone.train.settings import Run
 from torchstone.train.state import TrainState
@@ -32,7 +32,7 @@ def build_state(model: nn.Module, method: Method, run: Run, device: torch.device
     model = model.to(device).train()
     groups = None if method.groups is None else method.groups(model)
     parameters = FlatParameters(model, groups)
-    twin = None if method.averaging is None else parameters.twin()
+    twin = parameters.twin() if averages(method) else None
     return TrainState(
         model=model,
         parameters=parameters,
@@ -40,7 +40,7 @@ def build_state(model: nn.Module, method: Method, run: Run, device: torch.device
         device=device,
         optimizer=method.optimizer.init(parameters),
         average=twin,
-        memory=seat_memory(model, method),
+        memory=seat_memory(model, method) | average_memory(parameters, method),
         scale=LossScale() if run.precision == "fp16" else None,
         guard=Guard(device),
     )
@@ -118,3 +118,8 @@ def seat_memory(model: nn.Module, method: Method) -> dict[str, Memory]:
     for name in ("penalties", "gradient_transforms"):
         parts |= {f"{name}.{number}": part for number, part in enumerate(getattr(method, name))}
     return {path: part.init(model) for path, part in parts.items() if hasattr(part, "init")}
+
+
+def average_memory(parameters: FlatParameters, method: Method) -> dict[str, Memory]:
+    """What an averaging remembers beside the average."""
+    return {"averaging": method.averaging.init(parameters)} if hasattr(method.averaging, "init") else {}  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ that name one.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -14,13 +15,13 @@ from torch import Tensor
 from torchstone.core import files, store
 from torchstone.core.errors import Damaged, UserError, warn
 from torchstone.core.layout import CHECKPOINTS as FOLDER
-from torchstone.core.layout import STEP
+from torchstone.core.layout import SNAPSHOT, STEP
 from torchstone.core.protocols import Evaluation
 from torchstone.train.precision import LossScale
 from torchstone.train.state import Best, TrainState, stored
 
 
-def save(state: TrainState, run: Path, *, keep: int, facts: dict[str, Any]) -> Path:
+def save(state: TrainState, run: Path, *, keep: int, facts: dict[str, Any], snapshots: Sequence[int] = ()) -> Path:
     """Stores all of the state as `step-<n>`, moves `last` (and `best`, if this step is the best), then deletes what is neither
     named nor among the `keep` newest. A good checkpoint of this step that is already there stays as it is.
 
@@ -32,13 +33,18 @@ def save(state: TrainState, run: Path, *, keep: int, facts: dict[str, Any]) -> P
         files.remove_folder(folder)
     if not folder.exists():
         store.write_store(folder, state.tensors(), {**state.numbers(), **facts})
-    settle(state, run, keep=keep)
+    settle(state, run, keep=keep, snapshots=snapshots)
     return folder
 
 
-def settle(state: TrainState, run: Path, *, keep: int) -> None:
-    """Makes `last` and `best` name the checkpoints they should, then deletes the old ones: what a kill may have left undone."""
+def settle(state: TrainState, run: Path, *, keep: int, snapshots: Sequence[int] = ()) -> None:
+    """Makes `last`, `best` and `snapshot-1`, `snapshot-2` ... (of the steps `snapshots`) name the checkpoints they should, then deletes
+    the old ones: what a kill may have left undone."""
     here = {"last": f"step-{state.step}"} | ({"best": f"step-{state.best.step}"} if state.best is not None else {})
+    here |= {f"{SNAPSHOT}{number}": f"step-{step}" for number, step in enumerate(snapshots, 1) if step <= state.step}
+    for pointer in store.list_pointers(run / FOLDER, SNAPSHOT).values():
+        if not (run / FOLDER / here.get(pointer.name, pointer.name) / "manifest.json").exists():  # of a run that had another length
+            files.remove_file(pointer)
     for pointer, name in here.items():
         path = run / FOLDER / pointer
         if (run / FOLDER / name).exists() and store.pointed(path, STEP) != name:

@@ -1,7 +1,8 @@
 """Evaluation: every sample of a split scored once, in fixed batches, its sums added over batches and ranks and divided once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torchstone import data
 from torchstone.core import ranks
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import BatchTransform, Loss, Metric, PyTree, SampleTransform, Split
+from torchstone.core.protocols import BatchTransform, Loss, Memory, Metric, PyTree, RowMetric, SampleTransform, Split
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
 from torchstone.train.plan import evaluation_rows
@@ -32,14 +33,15 @@ def evaluate(
     batch_transforms: Sequence[BatchTransform] = (),
     workers: int = 0,
     keep: list[Any] | None = None,
+    loss_memory: Memory | None = None,
 ) -> dict[str, Any]:
     """Name -> value over the whole split, equal on every rank. Only transforms with `train_only = False` are applied.
 
     Changes nothing: no gradient, no batch-norm statistics, no random number; module modes are put back one by one.
     `forward`: how outputs are made with the model, where that is not one call. `keep`, if given, receives (index, outputs, target) of
-    this rank's batches, on the CPU.
+    this rank's batches, on the CPU. `loss_memory`: what the loss remembers, where it does.
     """
-    sums: list[dict[str, Tensor]] = [{} for _ in metrics]
+    sums = [Sums(metric) for metric in metrics]
     rows = evaluation_rows(len(split), batch_size, ranks.rank(), ranks.world())
     batches = data.load(
         split,
@@ -49,6 +51,7 @@ def evaluate(
         workers=workers,
         device=device,
     )
+    scored: Callable[..., Tensor] = loss if loss_memory is None else partial(loss, memory=loss_memory)  # type: ignore[call-arg]
     with evaluating(model), torch.no_grad():
         for (batch,) in batches:
             for transform in batch_transforms:
@@ -57,32 +60,48 @@ def evaluate(
             with autocast(precision, device):
                 inputs = ready(batch.inputs, memory_format)
                 outputs = model(inputs) if forward is None else forward(model, inputs)
-            terms = loss(outputs, batch.target)
+            terms = scored(outputs, batch.target)
             weight = term_weights(loss.weight(batch.target), batch.weight)
             for total, metric in zip(sums, metrics, strict=True):
-                add(total, metric.measure(outputs, batch.target, weight, terms))
+                total.add(metric.measure(outputs, batch.target, weight, terms))
             if keep is not None:
                 keep.append(tuple(map_leaves(lambda x: x.cpu(), tree) for tree in (batch.index, outputs, batch.target)))
     result: dict[str, Any] = {}
     for total, metric in zip(sums, metrics, strict=True):
-        result |= metric.result(over_ranks(total, metric, split, device))
+        result |= metric.result(over_ranks(total.merged(), total.rows, device))
     return result
 
 
-def add(total: dict[str, Tensor], more: dict[str, Tensor]) -> None:
-    """Adds the sums of one more batch."""
-    for name, value in more.items():
-        total[name] = total[name] + value if name in total else value
+class Sums:
+    """What a metric measured over the batches so far: sums, and rows of those it names in `rows`."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.rows: tuple[str, ...] = metric.rows if isinstance(metric, RowMetric) else ()
+        self._sums: dict[str, Tensor] = {}
+        self._laid: dict[str, list[Tensor]] = {}
+
+    def add(self, more: Mapping[str, Tensor]) -> None:
+        """One more batch."""
+        for name, value in more.items():
+            if name in self.rows:
+                self._laid.setdefault(name, []).append(value)
+            else:
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def merged(self) -> dict[str, Tensor]:
+        """Everything so far by name; rows are copied once, here."""
+        return self._sums | {name: torch.cat(parts) for name, parts in self._laid.items()}
 
 
-def over_ranks(total: dict[str, Tensor], metric: Metric, split: Split, device: torch.device) -> dict[str, Tensor]:
-    """The sums of all ranks. A rank that had no batch takes part with zeros of the shapes the others have."""
+def over_ranks(total: dict[str, Tensor], rows: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+    """The sums of all ranks, and their `rows` end to end. A rank that had no batch takes part with zeros, and with no row."""
     if ranks.world() == 1:
         return total
     shapes = ranks.broadcast_object({name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in total.items()})
     for name, (shape, dtype) in shapes.items():
+        shape = [0, *shape[1:]] if name in rows else shape
         total.setdefault(name, torch.zeros(shape, dtype=getattr(torch, dtype), device=device))
-    return {name: ranks.sum_(total[name]) for name in shapes}
+    return {name: ranks.lay_end_to_end(total[name]) if name in rows else ranks.sum_(total[name]) for name in shapes}
 
 
 @contextmanager

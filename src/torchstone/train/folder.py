@@ -10,16 +10,18 @@ from torchstone.core.errors import UserError
 from torchstone.core.layout import ARTIFACT, CHECKPOINTS, EXPERIMENT, METRICS, VERSION
 
 
-def create(out: Path | None, default: Path, contents: Mapping[str, str]) -> Path:
+def create(out: Path | None, default: Path, contents: Mapping[str, str], *, checkpoints: bool = True) -> Path:
     """A new run folder with `contents` (file name -> text) inside: `out` itself, or `default` with -2, -3 ... where it is taken.
 
+    Without `checkpoints`: a folder around several runs.
     Raises UserError when `out` exists.
     """
 
     def fill(folder: Path) -> None:
         for name, text in contents.items():
             files.write_new(folder / name, text.encode())
-        files.make_folder(folder / CHECKPOINTS)
+        if checkpoints:
+            files.make_folder(folder / CHECKPOINTS)
 
     if out is not None:
         if out.exists():

@@ -3,17 +3,21 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch import nn
 
 from torchstone import data
 from torchstone.core import random, ranks
-from torchstone.core.errors import WorkError
-from torchstone.core.protocols import Batch, Evaluation, Metric, MovingGroups, Split, Splits, StepReport, Tracker
-from torchstone.train import checkpoint
+from torchstone.core.errors import UserError, WorkError
+from torchstone.core.precision import autocast
+from torchstone.core.protocols import Batch, Evaluation, Metric, MovingGroups, PyTree, Split, Splits, StepReport, Tracker
+from torchstone.losses.targets import OutsideClasses
+from torchstone.train import batch_norm, checkpoint
 from torchstone.train.build import streams
 from torchstone.train.evaluate import evaluate
 from torchstone.train.method import Method, mixed_rows
@@ -21,7 +25,7 @@ from torchstone.train.plan import Plan
 from torchstone.train.settings import Run
 from torchstone.train.signals import Request
 from torchstone.train.state import Best, TrainState
-from torchstone.train.step import Setting, train_step
+from torchstone.train.step import Setting, only_pads, train_step, transformed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +61,11 @@ class Job:
         return self.run.total(self.plan.updates)
 
     @property
+    def snapshots(self) -> tuple[int, ...]:
+        """Updates after which a checkpoint is kept as a snapshot."""
+        return self.run.snapshot_steps(self.total)
+
+    @property
     def evaluate_every(self) -> int:
         return self.run.evaluate_every or self.plan.updates
 
@@ -66,6 +75,9 @@ class Job:
             seed=self.run.seed,
             noise=random.key(self.run.seed, "model"),
             total=self.total,
+            epoch=self.plan.updates,
+            batch_size=self.run.batch_size,
+            gradient=random.key(self.run.seed, "gradient"),
             streams=streams(self.method),
             precision=self.run.precision,
             memory_format=self.run.memory_format,
@@ -80,17 +92,20 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
     Every end but divergence leaves a checkpoint of the last step. Raises OSError when one cannot be written: those before it are whole.
     """
     setting, started = job.setting, perf_counter() - state.seconds
-    total, every = job.total, job.evaluate_every
+    total, every, snapshots = job.total, job.evaluate_every, set(job.snapshots)
     if state.ending is not None or state.step >= total:
         state.ending = state.ending or "done"
         return _status(state.ending)
     for epoch, microbatches in updates(job, state.step):
-        report = train_step(state, microbatches, job.method, setting, epoch)
+        try:
+            report = train_step(state, microbatches, job.method, setting, epoch)
+        except OutsideClasses as error:
+            raise in_the_split(error, microbatches) from error
         for tracker in trackers:
             tracker.step(report)
         state.seconds = perf_counter() - started
         ending = "done" if state.step == total else why_end(job, state, report, request)
-        due = state.step % every == 0
+        due = state.step % every == 0 or state.step in snapshots
         if due or ending:
             state.guard.read()
         if state.guard.tripped_at is not None:
@@ -109,6 +124,17 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
         if ending:
             return _status(ending)
     raise AssertionError("the plan ended before the total number of steps")
+
+
+def in_the_split(error: OutsideClasses, microbatches: Sequence[Batch]) -> UserError:
+    """The error about a target with the sample's own number in place of its row in the batch."""
+    for batch in microbatches:
+        target = batch.target if isinstance(batch.target, torch.Tensor) else torch.empty(0)
+        places = (target == error.found).nonzero()
+        if len(places):
+            sample, last = int(batch.index[places[0, 0]]), error.classes - 1
+            return UserError(f"the target of training sample {sample} is class {error.found}; the outputs have classes 0 to {last}")
+    return error
 
 
 def updates(job: Job, step: int) -> Iterator[tuple[int, list[Batch]]]:
@@ -151,6 +177,7 @@ def look(job: Job, state: TrainState, trackers: Sequence[Tracker]) -> None:
     history = state.history
     if history.evaluations and history.evaluations[-1].step == state.step:
         return
+    refresh_batch_norm(job, state)
     result = score(job, state, job.splits.validation)
     evaluation = Evaluation(state.step, {name: value for name, value in result.items() if isinstance(value, int | float)})
     history.evaluations.append(evaluation)
@@ -162,6 +189,26 @@ def look(job: Job, state: TrainState, trackers: Sequence[Tracker]) -> None:
         tracker.evaluation(evaluation)
 
 
+def refresh_batch_norm(job: Job, state: TrainState) -> None:
+    """Computes the average's batch-norm statistics anew, where the averaging or the optimizer asks for it."""
+    if state.average is not None and batch_norm.wanted(job.method.averaging, job.method.optimizer):
+        recompute_batch_norm(job, state, state.average.module)
+
+
+def recompute_batch_norm(job: Job, state: TrainState, module: nn.Module) -> None:
+    """Batch-norm statistics of a copy of the trained model, on the batches of the first epoch as the step sees them, so that nothing but
+    its weights decides what comes out."""
+    setting = job.setting
+    first = islice(updates(job, 0), min(batch_norm.BATCHES, setting.epoch))
+
+    def forward(inputs: PyTree) -> PyTree:
+        with autocast(setting.precision, state.device):
+            return module(inputs)
+
+    batches = (transformed(microbatches, job.method, setting, epoch) for epoch, microbatches in first)
+    batch_norm.recompute(module, state.model, batches, forward, padding=lambda batch: ranks.world() > 1 and only_pads(batch, setting))
+
+
 def score(job: Job, state: TrainState, split: Split, keep: list[Any] | None = None) -> dict[str, Any]:
     """All metrics of the evaluated weights on a split; `keep` as in `evaluate`."""
     return evaluate(
@@ -169,6 +216,7 @@ def score(job: Job, state: TrainState, split: Split, keep: list[Any] | None = No
         split,
         forward=getattr(job.task, "forward", None),
         loss=job.method.objective,
+        loss_memory=state.memory.get("loss"),
         metrics=job.metrics,
         device=job.device,
         batch_size=job.run.evaluation_batch_size,
@@ -186,7 +234,7 @@ def save(job: Job, state: TrainState) -> None:
     problem = ""
     if ranks.is_main():
         try:
-            checkpoint.save(state, job.folder, keep=job.run.keep, facts=job.facts)
+            checkpoint.save(state, job.folder, keep=job.run.keep, facts=job.facts, snapshots=job.snapshots)
         except OSError as error:
             problem = f"{error.strerror or error}"
     problem = ranks.broadcast_object(problem)

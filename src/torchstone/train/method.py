@@ -70,6 +70,16 @@ def couples(method: Method) -> bool:
     return bool(getattr(method.loss, "couples", False))
 
 
+def has_own_average(optimizer: Any) -> bool:
+    """Whether it is a `protocols.OwnAverage`."""
+    return hasattr(optimizer, "evaluation_weights")
+
+
+def averages(method: Method) -> bool:
+    """Whether a second model is evaluated and shipped: an averaging's, or the optimizer's own."""
+    return method.averaging is not None or has_own_average(method.optimizer)
+
+
 def mixed_rows(method: Method) -> int:
     """Consecutive rows that must stay in one micro-batch: the least common multiple of what the batch transforms mix."""
     return math.lcm(1, *(getattr(transform, "group", 1) for transform in method.batch_transforms))
@@ -80,6 +90,14 @@ def check(method: Method) -> None:
 
     Raises UserError naming the setting.
     """
+    if method.averaging is not None and has_own_average(method.optimizer):
+        average, own = tree.kind_of(method.averaging), tree.kind_of(method.optimizer)
+        raise UserError(f"method.averaging={average}: the optimizer {own} has evaluation weights of its own; set method.averaging=none")
+    if getattr(method.optimizer, "searches", False):
+        check_search(method)
+    gated = any(isinstance(transform, slim.HardConcrete) for transform in method.model_transforms)
+    if not gated and any(isinstance(penalty, losses.L0) for penalty in method.penalties):
+        raise UserError("method.penalties: l0 counts the gates of method.model_transforms=[hard_concrete], and there are none")
     kinds = [tree.kind_of(transform) for transform in method.batch_transforms]
     for place, transform in enumerate(method.batch_transforms):
         if early := [kind for kind in kinds[:place] if kind in getattr(transform, "before", ())]:
@@ -96,3 +114,30 @@ def check(method: Method) -> None:
         annotation = tree.fields_of(type(part))[name].annotation if tree.is_part(part) else None
         if annotation is not float:
             raise UserError(f"method.schedules: {schedule.path} is {value!r}, not a real number that a schedule can scale")
+
+
+def check_search(method: Method) -> None:
+    """Refuses what does not go with an optimizer that evaluates the batch several times a step.
+
+    Raises UserError naming the setting.
+    """
+    own = tree.kind_of(method.optimizer)
+    if not isinstance(method.gradient, optim.Backprop):
+        raise UserError(f"method.gradient={tree.kind_of(method.gradient)}: {own} follows the loss itself; set method.gradient=backprop")
+    if method.gradient_transforms:
+        kinds = ", ".join(tree.kind_of(transform) for transform in method.gradient_transforms)
+        raise UserError(f"method.gradient_transforms=[{kinds}]: {own} needs the true gradient; set method.gradient_transforms=none")
+    if hasattr(method.loss, "init"):
+        raise UserError(f"method.loss={tree.kind_of(method.loss)} changes while it is looked at; {own} needs a loss that stays the same")
+
+
+def check_length(method: Method, total: int) -> None:
+    """Refuses a schedule that does not fit in a run of `total` updates: a warm-up longer than it, a milestone after its end.
+
+    Raises UserError naming the setting.
+    """
+    for number, schedule in enumerate(method.schedules):
+        try:
+            getattr(schedule, "fits", lambda total: None)(total)
+        except ValueError as error:
+            raise UserError(f"method.schedules.{number} ({tree.kind_of(schedule)} on {schedule.path}): {error}") from None

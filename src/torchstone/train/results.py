@@ -7,7 +7,7 @@ import math
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torchstone.core import files, ranks, store, tensor_file
+from torchstone.core.errors import warn
 from torchstone.core.json_text import to_json
 from torchstone.core.layout import METRICS, PREDICTIONS
 from torchstone.train import checkpoint
@@ -34,6 +35,25 @@ class Predictions:
     """Position in the split."""
     outputs: Float[Tensor, "N C"]
     target: Int64[Tensor, " N"]
+
+
+def settled(job: Job, state: TrainState, status: str) -> Job:
+    """The job with what its task fits on the validation split by the resulting weights, when training is over: a temperature, a threshold.
+
+    The same job where the task fits nothing or training is not over. Every rank must call it.
+    """
+    if status not in ("done", "stopped") or not getattr(job.task, "settles", False):
+        return job
+    if job.run.select == "best" and state.best is not None:
+        load_best(job, state)
+    kept: list[Any] = []
+    score(job, state, job.splits.validation, kept)
+    found = gathered(kept, len(job.splits.validation), len(job.splits.facts.classes), job.device)
+    if found is None:
+        warn(f"{job.folder}: the validation split has no plain classes or too many outputs to keep, so nothing of the task is fitted on it")
+        return job
+    task = job.task.settled(found.outputs, found.target)
+    return replace(job, task=task, metrics=task.metrics(job.splits.facts))
 
 
 def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep: Callable[[Predictions | None], object]) -> dict[str, Any]:
@@ -60,6 +80,7 @@ def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep:
         "skipped": len(state.skipped),
         "ending": state.ending or status,
         "data": dict(job.splits.facts.notes),
+        **({"fitted": job.task.fitted} if over and getattr(job.task, "settles", False) else {}),
     }
     predictions = gathered(kept, len(job.splits.test), len(job.splits.facts.classes), job.device) if over else None
     if ranks.is_main():

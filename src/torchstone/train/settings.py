@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torchstone.train.trackers import Console, Csv, Jsonl, TensorBoard, Tracker
 
+MOST_SNAPSHOTS = 1000
 MOST_PROCESSES = 1024
 """Workers, or threads: beyond it is a slip of the hand, and would take the machine down."""
 
@@ -34,6 +35,9 @@ class Run:
     """Which weights are the result: those at the end, or those of the best evaluation."""
     keep: int = 2
     """Checkpoints that stay on disk, beside the best one."""
+    snapshots: int = 0
+    """Checkpoints kept on the way, evenly spaced, the last at the end: the members of `predict RUN --snapshots`. Made for a rate that
+    falls as often: schedules=[{kind="cosine_restarts",path="optimizer.lr",first=1/M,growth=1}] (Huang et al. 2017)."""
     max_seconds: float | None = None
     """Wall time after which training stops at the end of a step (a stop that reads a clock: not repeatable)."""
     device: str = "auto"
@@ -73,6 +77,8 @@ class Run:
         for name, least in (("epochs", 1), ("batch_size", 1), ("evaluation_batch_size", 1), ("keep", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"Run.{name} must be >= {least}, got {getattr(self, name)}")
+        if not 0 <= self.snapshots <= MOST_SNAPSHOTS:
+            raise ValueError(f"Run.snapshots must be from 0 to {MOST_SNAPSHOTS}, got {self.snapshots}")
         for name in ("workers", "threads"):
             if not 0 <= (getattr(self, name) or 0) <= MOST_PROCESSES:
                 raise ValueError(f"Run.{name} must be at most {MOST_PROCESSES} and not negative, got {getattr(self, name)}")
@@ -88,3 +94,7 @@ class Run:
     def total(self, updates: int) -> int:
         """Updates of the whole run, given those of an epoch."""
         return self.steps or self.epochs * updates
+
+    def snapshot_steps(self, total: int) -> tuple[int, ...]:
+        """After which updates of `total` a snapshot is kept: the ends of as many equal cycles."""
+        return tuple(-(-number * total // self.snapshots) for number in range(1, self.snapshots + 1))

@@ -65,7 +65,7 @@ class TrainState:
         files = {name: stored(module) for name, module in self.modules().items()}
         files["optimizer"] = _by_name(self.parameters, self.optimizer)
         for path, memory in self.memory.items():
-            files["optimizer"].update({f"{path}/{name}": tensor for name, tensor in memory.items()})
+            files["optimizer"].update({f"{path}/{name}": tensor for name, tensor in _by_name(self.parameters, memory).items()})
         return files
 
     def numbers(self) -> dict[str, Any]:
@@ -89,10 +89,10 @@ def stored(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _by_name(parameters: FlatParameters, memory: Memory) -> dict[str, Tensor]:
-    """Memory over all scalars becomes one tensor a parameter, `<memory>/<parameter>`; 0-d memory stays."""
+    """Memory over all scalars becomes one tensor a parameter, `<memory>/<parameter>`; memory of another shape stays."""
     named = {}
     for key, tensor in memory.items():
-        if tensor.ndim == 0:
+        if tensor.shape != parameters.data.shape:
             named[key] = tensor
         else:
             named.update({f"{key}/{name}": view for name, view in parameters.named(tensor).items()})

@@ -1,11 +1,12 @@
 """One training step: everything that changes training has its line here, in the order it happens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchstone.core import random, ranks
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import Batch, StepReport
+from torchstone.core.protocols import Batch, Progress, PyTree, StepReport
 from torchstone.data.ready import ready
 from torchstone.nn.norm import set_valid_rows
+from torchstone.train import coupled
+from torchstone.train.full_batch import StepProblem, descend, products
 from torchstone.train.method import Method, scheduled
 from torchstone.train.state import TrainState
 
@@ -29,6 +32,11 @@ class Setting:
     """The key of the model's own random draws (dropout)."""
     total: int
     """Updates of the whole run: where schedules end."""
+    epoch: int = 1
+    """Updates of an epoch."""
+    batch_size: int = 1
+    gradient: int = 0
+    """The key of what the gradient transforms draw."""
     streams: tuple[str, ...] = ()
     """The name of each batch transform's random stream."""
     precision: str = "fp32"
@@ -47,23 +55,24 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
         transform.apply(state.model, state.updates, setting.total)
     if setting.moving_groups:
         method.groups.update(state.parameters, state.updates, setting.total)  # type: ignore[union-attr]
-    for stream, transform in zip(setting.streams, method.batch_transforms, strict=True):
-        key = random.key(setting.seed, stream, epoch)
-        microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
-    microbatches = [replace(batch, inputs=ready(batch.inputs, setting.memory_format)) for batch in microbatches]
-    weights = [term_weights(method.objective.weight(batch.target), batch.weight) for batch in microbatches]
+    microbatches = transformed(microbatches, method, setting, epoch)
+    whole = coupled.whole_batch(microbatches, method.objective)
+    weights = [term_weights(coupled.weight(method.objective, batch.target, whole), batch.weight) for batch in microbatches]
     total = on_host(ranks.sum_(reduce(add, [weight.sum(dtype=torch.float64) for weight in weights])))
     shares = [weight.to(state.parameters.data.dtype) / at_least_tiny(total) for weight in weights]
+
+    def look(number: int, batch: Batch, forward: Callable[[PyTree], PyTree]) -> Tensor:
+        leave_out_padding(state, batch, setting)
+        seed_model_noise(state.device, random.derived(setting.noise, state.step, number, ranks.rank()))
+        with autocast(setting.precision, state.device):
+            return coupled.terms(seat(state, "loss", method.objective), forward(batch.inputs), batch.target, whole)
 
     def closure() -> Tensor:
         state.parameters.zero_grad()
         parts = []
         for number, (batch, share) in enumerate(zip(microbatches, shares, strict=True)):
-            leave_out_padding(state, batch, setting)
-            seed_model_noise(state.device, random.derived(setting.noise, state.step, number, ranks.rank()))
             with ranks_wait(state, until=number == len(shares) - 1):
-                with autocast(setting.precision, state.device):
-                    terms = seat(state, "loss", method.objective)(state.forward(batch.inputs), batch.target)
+                terms = look(number, batch, state.forward)
                 share = share.to(terms.dtype)
                 parts.append(torch.dot(terms.detach().flatten(), share.flatten()))
                 backward(terms, state, share, copies=ranks.world())  # gradients are averaged over ranks; the divisor is global already
@@ -74,20 +83,55 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
             loss = loss + term.detach()
         return loss
 
+    def curvature() -> Callable[[Tensor], Tensor]:
+        def piece(number: int) -> Tensor:
+            terms = look(number, microbatches[number], state.model)
+            return torch.dot(terms.flatten(), shares[number].to(terms.dtype).flatten())
+
+        def penalized(number: int) -> Tensor:  # the same on every rank, so each gives its part
+            return seat(state, f"penalties.{number}", method.penalties[number])(state.model) / ranks.world()
+
+        return products(
+            state, [partial(piece, n) for n in range(len(shares))], [partial(penalized, n) for n in range(len(method.penalties))]
+        )
+
     loss = seat(state, "gradient", method.gradient)(state.model, closure)
     loss, norm = on_host(loss), on_host(unscaled_norm(state))
     if not overflowed(state, loss, norm) and state.guard.may_update(state.step, loss, norm, total):
         for number, transform in enumerate(method.gradient_transforms):
-            numbers.update(seat(state, f"gradient_transforms.{number}", transform)(state.parameters, norm))
-        method.optimizer.step(state.parameters, state.optimizer, found_inf=state.guard.skip)
+            now = on_host(state.parameters.norm()) if number else norm
+            drawn = drawn_from(transform, setting, number, state.updates)
+            numbers.update(seat(state, f"gradient_transforms.{number}", transform)(state.parameters, now, **drawn))
+        if getattr(method.optimizer, "searches", False):
+            numbers.update(descend(method.optimizer, StepProblem(state, closure, curvature), loss))
+        else:
+            method.optimizer.step(state.parameters, state.optimizer, found_inf=state.guard.skip)  # type: ignore[union-attr]
+        if hasattr(method.objective, "commit"):
+            method.objective.commit(state.memory["loss"], skip=state.guard.skip)  # type: ignore[attr-defined]
         state.updates += 1
-        if method.averaging is not None and state.average is not None:
-            method.averaging(state.average, state.parameters, state.updates, skip=state.guard.skip)
+        if method.averaging is None and state.average is not None:
+            method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer, skip=state.guard.skip)  # type: ignore[union-attr]
+        elif method.averaging is not None and state.average is not None:
+            progress = Progress(state.updates, setting.total, setting.epoch, setting.batch_size)
+            seat(state, "averaging", method.averaging)(state.average, state.parameters, progress, skip=state.guard.skip)
     elif state.guard.tripped_at is None:
         state.skipped.append(state.step)
     state.step += 1
     samples = sum(batch.index.shape[0] for batch in microbatches) * ranks.world()
     return StepReport(state.step, loss, norm, numbers, samples, perf_counter() - started)
+
+
+def transformed(microbatches: Sequence[Batch], method: Method, setting: Setting, epoch: int) -> list[Batch]:
+    """The micro-batches as the model reads them."""
+    for stream, transform in zip(setting.streams, method.batch_transforms, strict=True):
+        key = random.key(setting.seed, stream, epoch)
+        microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
+    return [replace(batch, inputs=ready(batch.inputs, setting.memory_format)) for batch in microbatches]
+
+
+def drawn_from(transform: Any, setting: Setting, number: int, updates: int) -> dict[str, int]:
+    """What a gradient transform that draws is given beside the gradient (`protocols.DrawingTransform`); the same on every rank."""
+    return {"key": random.derived(setting.gradient, number, updates), "updates": updates} if getattr(transform, "draws", False) else {}
 
 
 def term_weights(weight: Tensor, rows: Tensor) -> Tensor:
@@ -105,7 +149,7 @@ def at_least_tiny(total: float | Tensor) -> float | Tensor:
     return total.clamp(min=torch.finfo(torch.float32).tiny) if isinstance(total, Tensor) else total or 1.0
 
 
-def seat(state: TrainState, path: str, part):
+def seat(state: TrainState, path: str, part: Any) -> Any:
     """The part, given its memory if it has any."""
     memory = state.memory.get(path)
     return part if memory is None else partial(part, memory=memory)
@@ -122,8 +166,12 @@ def seed_model_noise(device: torch.device, key: int) -> None:
 def leave_out_padding(state: TrainState, batch: Batch, setting: Setting) -> None:
     """Under several ranks, rows that only pad a rank's share do not enter batch-norm statistics. A share is all padding or none."""
     if ranks.world() > 1:
-        padding = len(batch.index) <= setting.group and not batch.weight.any()
-        set_valid_rows(state.model, 0 if padding else None)
+        set_valid_rows(state.model, 0 if only_pads(batch, setting) else None)
+
+
+def only_pads(batch: Batch, setting: Setting) -> bool:
+    """Whether a rank's share has no row of its own."""
+    return len(batch.index) <= setting.group and not batch.weight.any()
 
 
 def ranks_wait(state: TrainState, *, until: bool):

@@ -35,4 +35,4 @@ class Digits:
         splits = {name: TensorSplit(images[rows], target[rows]) for name, rows in positions.items()}
         rule = "15 % test and 15 % validation, stratified by class, the same for every seed"
         facts = describe(splits, ImageShape(1, 8, 8), tuple(str(digit) for digit in range(10)), rule)
-        return Splits(**splits, facts=facts)
+        return Splits(train=splits["train"], validation=splits["validation"], test=splits["test"], facts=facts)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torchstone.core.errors import UserError, clean, warn
-from torchstone.data.splits import hold_out
+from torchstone.data.splits import hold_out, hold_out_groups
 
 SPLITS = ("train", "validation", "test")
 NAMED = 10
@@ -34,10 +34,12 @@ def completed(
     classes: Sequence[str],
     shares: Mapping[str, float],
     names: Mapping[str, str],
+    groups: np.ndarray | None = None,
 ) -> tuple[dict[str, np.ndarray], str]:
     """Rows (int64 [N]) of "train", "validation" and "test", and the rule in words.
 
     given: the rows of the splits that exist, "train" among them; `names` says what they are called. labels: int [M].
+    groups: int [M] or None; samples of one group are held out together.
     Raises UserError where a class has too few training samples to be in every split.
     """
     rows = dict(given)
@@ -48,10 +50,15 @@ def completed(
     for name in missing:
         train = rows["train"]
         held = max(1, round(shares[name] * total))
-        cut = hold_out(len(train), held, labels[train])
+        if groups is not None:
+            if len(np.unique(groups[train])) < 2:
+                raise UserError(f"{where}: only one group is left to hold out {name} of; add groups, or give {name} of your own")
+            cut, how = hold_out_groups(groups[train], held, labels[train]), "in whole groups"
+        else:
+            cut = hold_out(len(train), held, labels[train])
+            how = "stratified by class" if cut.stratified else "at random, as there are too few for each class"
         rows[name], rows["train"] = train[cut.held], train[cut.kept]
-        how = "stratified by class" if cut.stratified else "at random, as there are too few for each class"
-        words.append(f"{name}: {held} of {total} to train on, {how}, the same for every seed")
+        words.append(f"{name}: {len(cut.held)} of {total} to train on, {how}, the same for every seed")
     _require_every_class(where, np.bincount(labels[rows["train"]], minlength=len(classes)), classes)
     return {name: rows[name] for name in SPLITS}, "; ".join(words)
 

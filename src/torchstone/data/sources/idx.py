@@ -73,7 +73,8 @@ class IDX:
         images = {split: torch.from_numpy(found[split][0])[:, None] for split in STEMS}
         made = {name: _part(images["train"], labels, rows[name]) for name in ("train", "validation")}
         splits = {**made, "test": TensorSplit(images["test"], torch.from_numpy(labels[rows["test"]]))}
-        return Splits(**splits, facts=describe(splits, ImageShape(1, *shape), classes, rule))
+        facts = describe(splits, ImageShape(1, *shape), classes, rule)
+        return Splits(train=splits["train"], validation=splits["validation"], test=splits["test"], facts=facts)
 
     def _class_names(self, path: Path, labels: np.ndarray, training: int) -> tuple[str, ...]:
         """Given or counted. Raises UserError for a label without a name, and for one that training has not."""

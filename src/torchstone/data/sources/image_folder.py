@@ -6,6 +6,7 @@ Shapes: M pictures that can be decoded, C channels, S x S pixels.
 """
 
 import os
+import re
 import statistics
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,6 +60,9 @@ class ImageFolder:
     """auto: gray if every file stores gray levels, else color."""
     on_bad: Literal["refuse", "skip"] = "refuse"
     """What to do about files that are no whole pictures: refuse lists them all; skip leaves out up to 1 %, and counts them."""
+    groups: str = ""
+    """Which pictures belong together (a patient, a scene) and are never on both sides of a split: a regular expression that is found in
+    every path below the folder, and whose first (...) is the group's name, as in "patient-([0-9]+)"; empty: each stands for itself."""
     validation: float = 0.15
     """Share of the training pictures held out for validation where no folder holds any."""
     test: float = 0.15
@@ -72,6 +76,12 @@ class ImageFolder:
         check_shares(self)
         if self.cache_side is not None and not 1 <= self.cache_side <= 4096:
             raise ValueError(f"ImageFolder.cache_side must be from 1 to 4096, or none, got {self.cache_side}")
+        try:
+            fits = not self.groups or re.compile(self.groups).groups >= 1
+        except re.error:
+            fits = False
+        if not fits:
+            raise ValueError(f"ImageFolder.groups must be a regular expression with one (...), got {self.groups!r}")
 
     def open(self) -> Splits:
         if not self.path:
@@ -87,27 +97,47 @@ class ImageFolder:
         ]
         labels = np.array([label for _, label, _ in files], dtype=np.int64)
         homes = np.array([split for split, _, _ in files])
-        self._cut(root, listing, classes, labels, homes)  # what cannot be split is refused before hours of decoding
+        groups = self._group_numbers(root, [file.name for _, _, file in files])
+        self._cut(root, listing, classes, labels, homes, groups)  # what cannot be split is refused before hours of decoding
         reader = _Reader(root, tuple(file for _, _, file in files))
         form, chosen = self._form(reader)
         pictures = pictures_of(reader.collection(), form, cache=self.cache, cache_dir=self.cache_dir)
         skipped = self._require_good(root, reader.files, pictures)
 
         labels, homes = (each[pictures.records["position"]] for each in (labels, homes))
-        rows, rule = self._cut(root, listing, classes, labels, homes)
+        groups = None if groups is None else groups[pictures.records["position"]]
+        rows, rule = self._cut(root, listing, classes, labels, homes, groups)
         notes = (("skipped pictures", skipped), ("pictures in two splits", self._warn_of_shared(reader.files, pictures, rows)))
         _warn_of_left_aside(root, listing)
         facts = described(pictures, rows, labels, classes, f"{rule}; {chosen}", tuple((name, count) for name, count in notes if count))
         splits = {name: split_of(reader.collection(), pictures, own, labels[own]) for name, own in rows.items()}
-        return Splits(**splits, facts=facts)
+        known = None if groups is None else np.concatenate((groups[rows["train"]], groups[rows["validation"]]))
+        return Splits(train=splits["train"], validation=splits["validation"], test=splits["test"], facts=facts, groups=known)
+
+    def _group_numbers(self, root: Path, names: list[str]) -> np.ndarray | None:
+        """Group of each file (int64 [M]) by its path. Raises UserError naming those that tell none."""
+        if not self.groups:
+            return None
+        found = [re.search(self.groups, name) for name in names]
+        if lost := [shown(name) for name, match in zip(names, found, strict=True) if match is None or not match[1]]:
+            more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+            raise UserError(f"{root}: data.groups={self.groups} finds no group in {', '.join(lost[:NAMED])}{more}")
+        return np.unique([match[1] for match in found if match is not None], return_inverse=True)[1].astype(np.int64)
 
     def _cut(
-        self, root: Path, listing: Listing, classes: tuple[str, ...], labels: np.ndarray, homes: np.ndarray
+        self,
+        root: Path,
+        listing: Listing,
+        classes: tuple[str, ...],
+        labels: np.ndarray,
+        homes: np.ndarray,
+        groups: np.ndarray | None,
     ) -> tuple[dict[str, np.ndarray], str]:
-        """Rows of the three splits, and the rule in words; `labels` (int [M]) and `homes` (the split it lies in, [M]) of each picture."""
+        """Rows of the three splits, and the rule in words; `labels` (int [M]) and `homes` (the split it lies in, [M]) and
+        `groups` ([M]) of each picture."""
         _require_training(root, classes, labels[homes == "train"])
         given = {split: np.flatnonzero(homes == split) for split in SPLITS if split in listing.splits}
-        return completed(str(root), given, labels, classes, {"validation": self.validation, "test": self.test}, listing.folders)
+        return completed(str(root), given, labels, classes, {"validation": self.validation, "test": self.test}, listing.folders, groups)
 
     def resolve(self, facts: Facts) -> Self:
         """The side and the channels that were chosen, written in: a resumed run decodes to the same."""

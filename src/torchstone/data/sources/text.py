@@ -94,7 +94,7 @@ def cut(text: bytes, context: int, stride: int | None, where: str) -> Splits:
         split_rule=SPLIT_RULE,
         fingerprint=hashlib.sha256(text).hexdigest(),
     )
-    return Splits(**splits, facts=facts)
+    return Splits(train=splits["train"], validation=splits["validation"], test=splits["test"], facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

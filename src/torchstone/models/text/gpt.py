@@ -16,17 +16,30 @@ from torch.nn import functional as F
 from torchstone.core import random
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import InputShape, TokenShape
+from torchstone.models.choices import check_choices
 from torchstone.nn import (
-    ACTIVATIONS,
-    Activation,
+    NORMS,
+    OVER_TOKENS,
+    BlockActivation,
     CausalSelfAttention,
     DropPath,
+    Init,
     KeyValueCache,
+    Norm,
     Rotation,
+    WordDropout,
+    activation_layer,
+    draw_weights,
     drop_path_shares,
+    gated_width,
     residual_scale,
     rotary,
+    token_norm,
+    widened,
 )
+
+BRANCH_ENDS = ("attention.out.weight", "mlp.out.weight")
+"""The last weight of each branch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +57,14 @@ class GPTConfig:
     """Attention heads; each has dim / num_heads channels."""
     mlp_ratio: float = 4.0
     """Width of the MLP's hidden layer over dim."""
-    activation: Activation = "gelu"
-    """Between the MLP's two layers."""
+    activation: BlockActivation = "gelu"
+    """Between the MLP's two layers; with a gate (glu, swiglu, ...) the hidden layer has two thirds of its width, twice."""
     positions: Literal["rotary", "learned"] = "rotary"
     """How a token knows its place: queries and keys turned by it, or a learned vector added to the token's."""
-    norm: Literal["layer", "rms"] = "layer"
-    """Before each branch: layer norm, or root mean square norm (in eager mode on a CPU four times the layer norm's time)."""
+    norm: Norm = "layer"
+    """Before each branch, over one token's channels: layer, rms (in eager mode on a CPU four times the layer norm's time), group, none."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
     qk_norm: bool = False
     """Normalize queries and keys to unit mean square, which keeps attention from saturating at high learning rates."""
     bias: bool = False
@@ -58,6 +73,8 @@ class GPTConfig:
     """Share of the embedding and of each branch's output that training drops at random (attention weights are not dropped)."""
     drop_path: float = 0.0
     """Probability that training leaves out the last block's branches for a sequence; falls linearly to 0 at the first block."""
+    word_dropout: float = 0.0
+    """Share of the tokens whose embedding training replaces by 0."""
     tie: bool = False
     """Share one matrix between the token embedding and the head."""
 
@@ -75,14 +92,12 @@ class GPTConfig:
             )
         if not (math.isfinite(self.mlp_ratio) and self.mlp_ratio * self.dim >= 1):
             raise ValueError(f"GPTConfig.mlp_ratio must leave the hidden layer at least one channel, got {self.mlp_ratio}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"GPTConfig.activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
-        if self.norm not in ("layer", "rms"):
-            raise ValueError(f"GPTConfig.norm must be layer or rms, got {self.norm}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"GPTConfig.dropout must be in [0, 1), got {self.dropout}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"GPTConfig.drop_path must be in [0, 1), got {self.drop_path}")
+        check_choices(self)
+        if self.norm in OVER_TOKENS:
+            fitting = ", ".join(norm for norm in NORMS if norm not in OVER_TOKENS)
+            raise ValueError(
+                f"GPTConfig.norm must be one of {fitting}: statistics over a text's tokens would show each what follows it, got {self.norm}"
+            )
 
     def build(self, inputs: InputShape, outputs: int) -> "GPT":
         """`outputs` is the vocabulary that is predicted, as a rule that of the inputs."""
@@ -111,6 +126,7 @@ class GPT(nn.Module):
         self.head = nn.Linear(config.dim, outputs, bias=False)
         if config.tie:
             self.head.weight = self.embedding.weight
+        self.word_dropout = WordDropout(config.word_dropout)
         self._initialize()
 
     @torch.no_grad()
@@ -118,10 +134,15 @@ class GPT(nn.Module):
         """GPT-2's: N(0, 0.02^2) everywhere, biases 0, the last weight of each branch scaled down by the number of branches."""
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2:
-                branch_end = name.endswith(("attention.out.weight", "mlp.out.weight"))
+                branch_end = name.endswith(BRANCH_ENDS)
                 nn.init.normal_(parameter, std=0.02 * (residual_scale(self.config.depth) if branch_end else 1.0))
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+        if self.config.init is not None:
+            draw_weights(self, self.config.init, self.config.activation)
+            for name, parameter in self.named_parameters():
+                if name.endswith(BRANCH_ENDS):
+                    parameter.mul_(residual_scale(self.config.depth))
 
     def forward(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T V"]:
         """Raises ValueError when T exceeds the context."""
@@ -132,7 +153,7 @@ class GPT(nn.Module):
         length = tokens.shape[1]
         if start + length > self.context:
             raise ValueError(f"gpt reads at most {self.context} tokens at once (the data's context), got {start + length}")
-        x = self.embedding(tokens)
+        x = self.word_dropout(self.embedding(tokens))
         rotation = None
         if self.position is not None:
             x = x + self.position.weight[start : start + length]
@@ -219,14 +240,14 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        hidden = round(config.mlp_ratio * config.dim)
-        self.activation = ACTIVATIONS[config.activation]
-        self.hidden = nn.Linear(config.dim, hidden, bias=config.bias)
+        hidden = gated_width(config.activation, round(config.mlp_ratio * config.dim))
+        self.activation = activation_layer(config.activation, hidden, dim=-1)
+        self.hidden = nn.Linear(config.dim, widened(config.activation) * hidden, bias=config.bias)
         self.out = nn.Linear(hidden, config.dim, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "N T dim"]) -> Float[Tensor, "N T dim"]:
         return self.out(self.activation(self.hidden(x)))
 
 
-def norm_layer(config: GPTConfig) -> nn.LayerNorm | nn.RMSNorm:
-    return nn.LayerNorm(config.dim, bias=config.bias) if config.norm == "layer" else nn.RMSNorm(config.dim, eps=1e-6)
+def norm_layer(config: GPTConfig) -> nn.Module:
+    return token_norm(config.norm, config.dim, eps=1e-6 if config.norm == "rms" else 1e-5, bias=config.bias)

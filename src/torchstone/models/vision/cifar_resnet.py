@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape
+from torchstone.models.choices import Choices, check_choices
 from torchstone.models.vision.resnet import BasicBlock, Projection, our_name
-from torchstone.nn import DropPath, drop_path_shares, fan_in_normal_
+from torchstone.nn import Activation, DropPath, Init, Norm, draw_weights, drop_path_shares, fan_in_normal_
 
 STAGE_COUNT = 3
 
@@ -34,8 +35,18 @@ class CifarResnetConfig:
     """Where the size changes: every second pixel and zeros for the new channels (the paper's A), or a 1x1 convolution (B)."""
     width: int = 16
     """Channels of the first stage."""
+    activation: Activation = "relu"
+    """What follows the norms."""
+    norm: Norm = "batch"
+    """What follows each convolution."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
+    dropout: float = 0.0
+    """Share of the pooled features that training drops at random before the head."""
     drop_path: float = 0.0
     """Probability that training leaves out the last block's branch for a sample; falls linearly to 0 at the first block."""
+    drop_block: float = 0.0
+    """Share of the pixels that training leaves out, in squares of 7x7, of each map of the last two stages."""
 
     def __post_init__(self) -> None:
         if self.depth < 8 or self.depth % 6 != 2:
@@ -45,8 +56,7 @@ class CifarResnetConfig:
             raise ValueError(f"CifarResnetConfig.shortcut must be pad or projection, got {self.shortcut}")
         if self.width < 1:
             raise ValueError(f"CifarResnetConfig.width must be >= 1, got {self.width}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"CifarResnetConfig.drop_path must be in [0, 1), got {self.drop_path}")
+        check_choices(self)
         if self.drop_path and not self.residual:
             raise ValueError(f"CifarResnetConfig.drop_path must be 0 without shortcuts (residual=false), got {self.drop_path}")
 
@@ -68,9 +78,12 @@ class CifarResnet(nn.Module):
 
     def __init__(self, config: CifarResnetConfig, channels: int, outputs: int) -> None:
         super().__init__()
+        self.config = config
+        choices = Choices.of(config)
         width = config.width
-        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(width)
+        self.stem = choices.conv(channels, width, 3)
+        self.stem_norm = choices.normed(width)
+        self.activation = choices.activated(width)
         self.blocks = nn.ModuleList()
         self.stages = (config.depth // 6,) * STAGE_COUNT
         shares = iter(drop_path_shares(sum(self.stages)))
@@ -79,20 +92,26 @@ class CifarResnet(nn.Module):
                 stride = 2 if stage and position == 0 else 1
                 shortcut = _shortcut(config, width, stride)
                 drop_path = DropPath(config.drop_path, next(shares))
-                self.blocks.append(BasicBlock(width, width * stride, stride, shortcut, F.relu, drop_path))
+                self.blocks.append(BasicBlock(choices, width, width * stride, stride, shortcut, drop_path, late=stage > 0))
                 width *= stride
         self.head = nn.Linear(width, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_in_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         fan_in_normal_(self.head.weight, gain=1.0)
         nn.init.zeros_(self.head.bias)
+        draw_weights(self, config.init, config.activation)
 
     def forward(self, x: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N C"]:
-        x = F.relu(self.stem_norm(self.stem(x)))
+        x = self.activation(self.stem_norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
-        return self.head(x.mean(dim=(2, 3)))
+        x = x.mean(dim=(2, 3))
+        if self.config.dropout:
+            x = F.dropout(x, self.config.dropout, self.training)
+        return self.head(x)
 
     def our_name(self, name: str) -> str | None:
         """Our name of a tensor that Idelbayev's pytorch_resnet_cifar10 (or torchvision's habit) calls `name`."""
@@ -105,7 +124,7 @@ def _shortcut(config: CifarResnetConfig, width: int, stride: int) -> nn.Module |
         return None
     if stride == 1:
         return nn.Identity()
-    return PadShortcut(width) if config.shortcut == "pad" else Projection(width, 2 * width, stride)
+    return PadShortcut(width) if config.shortcut == "pad" else Projection(Choices.of(config), width, 2 * width, stride)
 
 
 class PadShortcut(nn.Module):

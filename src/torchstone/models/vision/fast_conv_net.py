@@ -6,7 +6,6 @@ Shapes: N images, C classes, H x W pixels, D = channels * kernel^2 numbers of a 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +16,20 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape
-from torchstone.nn import ACTIVATIONS, Activation, fan_in_normal_
+from torchstone.models.choices import check_choices
+from torchstone.nn import (
+    Activation,
+    DropPath,
+    Init,
+    Norm,
+    activation_layer,
+    activation_layers,
+    draw_weights,
+    drop_path_shares,
+    fan_in_normal_,
+    has_shift,
+    norm_layer,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,15 +50,22 @@ class FastConvNetConfig:
     whiten_epsilon: float = 5e-4
     """Added to each variance of the patches, so that directions without signal are not blown up; in the units of the normalized image."""
     activation: Activation = "gelu"
-    """What follows the whitening layer and each batch norm."""
+    """What follows the whitening layer and each norm."""
+    norm: Norm = "batch"
+    """What follows each convolution; the batch norm shifts but does not scale."""
     norm_momentum: float = 0.4
     """How far one batch moves the running statistics of a batch norm: short trainings need fast ones."""
     dirac: bool = True
     """Let a convolution's first filters start as the identity, as many as it has input channels."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
     head_scale: float = 1 / 9
     """Factor on the logits, which makes the first updates of the head small against those of the body."""
     dropout: float = 0.0
     """Share of the pooled features that training drops at random before the head."""
+    drop_path: float = 0.0
+    """Probability that training leaves out what comes behind the first convolution of the last stage for a sample; falls linearly to 0 at
+    the first stage. Needs `residual`."""
 
     def __post_init__(self) -> None:
         if not self.widths or any(width < 1 for width in self.widths):
@@ -59,14 +78,13 @@ class FastConvNetConfig:
             raise ValueError(f"FastConvNetConfig.whiten_kernel must be in [1, 8], got {self.whiten_kernel}")
         if not 0 < self.whiten_epsilon < math.inf:
             raise ValueError(f"FastConvNetConfig.whiten_epsilon must be a number > 0, got {self.whiten_epsilon}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"FastConvNetConfig.activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
         if not 0 < self.norm_momentum <= 1:
             raise ValueError(f"FastConvNetConfig.norm_momentum must be in (0, 1], got {self.norm_momentum}")
         if not 0 < self.head_scale < math.inf:
             raise ValueError(f"FastConvNetConfig.head_scale must be a number > 0, got {self.head_scale}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"FastConvNetConfig.dropout must be in [0, 1), got {self.dropout}")
+        check_choices(self)
+        if self.drop_path and not self.residual:
+            raise ValueError(f"FastConvNetConfig.drop_path must be 0 without a residual branch (residual=false), got {self.drop_path}")
 
     def build(self, inputs: InputShape, outputs: int) -> "FastConvNet":
         if not isinstance(inputs, ImageShape):
@@ -88,16 +106,17 @@ class FastConvNet(nn.Module):
     def __init__(self, config: FastConvNetConfig, inputs: ImageShape, outputs: int) -> None:
         super().__init__()
         self.config = config
-        self.activation = ACTIVATIONS[config.activation]
         self.whitening = Whitening(inputs.channels, config.whiten_kernel, config.whiten_epsilon)
         width = self.whitening.outputs
+        self.activation = activation_layer(config.activation, width)
         side = min(inputs.height, inputs.width) - config.whiten_kernel + 1
         self.blocks = nn.ModuleList()
-        for stage_width in config.widths:
-            self.blocks.append(Stage(config, width, stage_width, pool=side > 1))
+        for stage_width, share in zip(config.widths, drop_path_shares(len(config.widths)), strict=True):
+            self.blocks.append(Stage(config, width, stage_width, DropPath(config.drop_path, share), pool=side > 1))
             width, side = stage_width, max(side // 2, 1)
         self.head = nn.Linear(width, outputs, bias=False)
         fan_in_normal_(self.head.weight, gain=1.0)
+        draw_weights(self, config.init, config.activation)
 
     @torch.no_grad()
     def initialize_from(self, inputs: Float[Tensor, "N channels H W"]) -> None:
@@ -182,38 +201,42 @@ def _patch_covariance(inputs: Tensor, kernel: int) -> Float[Tensor, "D D"]:
 class Stage(nn.Module):
     """conv, pool, norm, activation, then conv, norm, activation as often as asked for."""
 
-    def __init__(self, config: FastConvNetConfig, inputs: int, outputs: int, pool: bool) -> None:
+    def __init__(self, config: FastConvNetConfig, inputs: int, outputs: int, drop_path: DropPath, pool: bool) -> None:
         super().__init__()
         self.pool, self.residual = pool, config.residual
-        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[config.activation]
         widths = [inputs] + [outputs] * (config.convs_per_stage - 1)
-        self.convs = nn.ModuleList(conv_3x3(width, outputs, config.dirac) for width in widths)
-        self.norms = nn.ModuleList(shift_norm(outputs, config.norm_momentum) for _ in widths)
+        self.convs = nn.ModuleList(conv_3x3(width, outputs, config.dirac, bias=not has_shift(config.norm)) for width in widths)
+        self.norms = nn.ModuleList(stage_norm(config, outputs) for _ in widths)
+        self.activations = activation_layers(config.activation, [outputs] * len(widths))
+        self.drop_path = drop_path
 
     def forward(self, x: Float[Tensor, "N inputs H W"]) -> Float[Tensor, "N outputs h w"]:
         x = self.convs[0](x)
         if self.pool:
             x = F.max_pool2d(x, 2)
-        first = x = self.activation(self.norms[0](x))
+        first = x = self.activations[0](self.norms[0](x))
         last = len(self.convs) - 1
         for position in range(1, last + 1):
             x = self.norms[position](self.convs[position](x))
             if self.residual and position == last:
-                x = x + first
-            x = self.activation(x)
+                x = self.drop_path(x) + first
+            x = self.activations[position](x)
         return x
 
 
-def conv_3x3(inputs: int, outputs: int, dirac: bool) -> nn.Conv2d:
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+def conv_3x3(inputs: int, outputs: int, dirac: bool, bias: bool) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
     fan_in_normal_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     if dirac:
         nn.init.dirac_(conv.weight[:inputs])
     return conv
 
 
-def shift_norm(width: int, momentum: float) -> nn.BatchNorm2d:
-    """A batch norm with a bias but no scale: behind it comes another convolution, which can scale as well."""
-    norm = nn.BatchNorm2d(width, momentum=momentum)
-    norm.register_parameter("weight", None)
+def stage_norm(config: FastConvNetConfig, width: int) -> nn.Module:
+    """A batch norm has a bias but no scale: behind it comes another convolution, which can scale as well."""
+    norm = norm_layer(config.norm, width, 2, momentum=config.norm_momentum)
+    if config.norm == "batch":
+        norm.register_parameter("weight", None)
     return norm

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape
-from torchstone.nn import ACTIVATIONS, Activation, fan_in_normal_
+from torchstone.models.choices import NO_BRANCH, check_choices
+from torchstone.nn import Activation, Init, Norm, activation_layers, draw_weights, fan_in_normal_, norm_layer
 
 SIDE = 32
 """Smaller images get a frame of zeros up to this many pixels, as the paper's 28x28 digits did."""
@@ -32,22 +33,28 @@ class LenetConfig:
 
     neutral: ClassVar[None] = None
     neutral_reason: ClassVar[str] = "a model is what is trained; no training is without one"
+    lacks: ClassVar[dict[str, str]] = {"drop_path": NO_BRANCH}
 
     variant: Literal["modern", "1998"] = "modern"
     """modern: full connections, max pooling and `activation`. 1998: the paper's pooling with weights, table of connections and scaled
     tanh (its output layer alone, distances to fixed pictures of the digits, is replaced by a linear one)."""
     activation: Activation = "relu"
     """What follows each layer of the modern variant."""
+    norm: Norm = "none"
+    """What stands between a layer and its activation (modern variant alone)."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
     dropout: float = 0.0
     """Share of each hidden layer's outputs that training drops at random."""
 
     def __post_init__(self) -> None:
         if self.variant not in ("modern", "1998"):
             raise ValueError(f"LenetConfig.variant must be modern or 1998, got {self.variant}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"LenetConfig.activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"LenetConfig.dropout must be in [0, 1), got {self.dropout}")
+        check_choices(self)
+        if self.norm == "instance":
+            raise ValueError("LenetConfig.norm must be over more than one number a channel, which its dense layers have, got instance")
+        if self.variant == "1998" and (self.norm != "none" or self.init is not None):
+            raise ValueError("LenetConfig.variant must be modern for a norm or an init of one's choice, got 1998")
 
     def build(self, inputs: InputShape, outputs: int) -> "Lenet":
         if not isinstance(inputs, ImageShape):
@@ -62,7 +69,6 @@ class Lenet(nn.Module):
         super().__init__()
         self.config = config
         published = config.variant == "1998"
-        self.activation = scaled_tanh if published else ACTIVATIONS[config.activation]
         # left, right, top, bottom
         self.frame = tuple(side for size in (inputs.width, inputs.height) for side in _frame(size))
         height, width = ((((max(size, SIDE) - 4) // 2) - 4) // 2 for size in (inputs.height, inputs.width))
@@ -73,20 +79,24 @@ class Lenet(nn.Module):
         self.hidden_1 = nn.Linear(16 * height * width, 120)
         self.hidden_2 = nn.Linear(120, 84)
         self.head = nn.Linear(84, outputs)
+        widths = (6, 16, 120, 84)
+        self.norms = nn.ModuleList(norm_layer(config.norm, width, dims) for width, dims in zip(widths, (2, 2, 0, 0), strict=True))
+        self.activations = [scaled_tanh] * len(widths) if published else activation_layers(config.activation, widths)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 # tanh, and the head, pass on what they get; an activation that cuts a half off needs twice the variance.
                 fan_in_normal_(module.weight, gain=1.0 if published or module is self.head else math.sqrt(2))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        draw_weights(self, config.init, config.activation)
 
     def forward(self, x: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N C"]:
         x = F.pad(x, self.frame)
-        x = self.pool_1(self.activation(self.conv_1(x)))
-        x = self.pool_2(self.activation(self.conv_2(x)))
+        x = self.pool_1(self.activations[0](self.norms[0](self.conv_1(x))))
+        x = self.pool_2(self.activations[1](self.norms[1](self.conv_2(x))))
         x = x.flatten(1)
-        for layer in (self.hidden_1, self.hidden_2):
-            x = self.activation(layer(x))
+        for number, layer in enumerate((self.hidden_1, self.hidden_2), start=2):
+            x = self.activations[number](self.norms[number](layer(x)))
             if self.config.dropout:
                 x = F.dropout(x, self.config.dropout, self.training)
         return self.head(x)

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Facts, ImageShape, InputShape
+from torchstone.models.choices import Choices, check_choices
 from torchstone.models.vision.resnet import stem_for
-from torchstone.nn import DropPath, drop_path_shares, fan_in_normal_
+from torchstone.nn import Activation, DropPath, Init, Norm, draw_weights, drop_path_shares, fan_in_normal_
 
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """The stages: expansion, channels, blocks, stride of the first block."""
@@ -36,6 +37,12 @@ class MobilenetV2Config:
     stem: Literal["auto", "imagenet", "small"] = "auto"
     """Where the image shrinks: imagenet five times by two, small three times (the first convolution and the second stage keep its size);
     auto is small up to 64 pixels."""
+    activation: Activation = "relu6"
+    """What follows the norms, but where a block gets narrow."""
+    norm: Norm = "batch"
+    """What follows each convolution."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
     dropout: float = 0.0
     """Share of the pooled features that training drops at random before the head."""
     drop_path: float = 0.0
@@ -46,10 +53,7 @@ class MobilenetV2Config:
             raise ValueError(f"MobilenetV2Config.width must be a number > 0, got {self.width}")
         if self.stem not in ("auto", "imagenet", "small"):
             raise ValueError(f"MobilenetV2Config.stem must be auto, imagenet or small, got {self.stem}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"MobilenetV2Config.dropout must be in [0, 1), got {self.dropout}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"MobilenetV2Config.drop_path must be in [0, 1), got {self.drop_path}")
+        check_choices(self)
 
     def resolve(self, facts: Facts) -> Self:
         """Writes out which stem `auto` is, so that the weights keep it when images of another size come."""
@@ -81,8 +85,10 @@ class MobilenetV2(nn.Module):
         self.config = config
         small = config.stem == "small"
         width = rounded(STEM * config.width)
-        self.stem = nn.Conv2d(channels, width, 3, 1 if small else 2, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(width)
+        choices = Choices.of(config)
+        self.stem = choices.conv(channels, width, 3, 1 if small else 2)
+        self.stem_norm = choices.normed(width)
+        self.activation = choices.activated(width)
         self.blocks = nn.ModuleList()
         self.stages = tuple(count for _, _, count, _ in TABLE)
         shares = iter(drop_path_shares(sum(self.stages)))
@@ -90,23 +96,28 @@ class MobilenetV2(nn.Module):
             for position in range(count):
                 stride = first_stride if position == 0 and not (small and stage == 1) else 1
                 outside = rounded(out * config.width)
-                self.blocks.append(InvertedResidual(width, outside, stride, expansion, DropPath(config.drop_path, next(shares))))
+                drop_path = DropPath(config.drop_path, next(shares))
+                self.blocks.append(InvertedResidual(choices, width, outside, stride, expansion, drop_path))
                 width = outside
         last = rounded(LAST * max(config.width, 1.0))
-        self.last = nn.Conv2d(width, last, 1, bias=False)
-        self.last_norm = nn.BatchNorm2d(last)
+        self.last = choices.conv(width, last, 1)
+        self.last_norm = choices.normed(last)
+        self.last_activation = choices.activated(last)
         self.head = nn.Linear(last, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_in_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
+        draw_weights(self, config.init, config.activation)
 
     def forward(self, x: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N C"]:
-        x = F.relu6(self.stem_norm(self.stem(x)))
+        x = self.activation(self.stem_norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
-        x = F.relu6(self.last_norm(self.last(x)))
+        x = self.last_activation(self.last_norm(self.last(x)))
         x = x.mean(dim=(2, 3))
         if self.config.dropout:
             x = F.dropout(x, self.config.dropout, self.training)
@@ -131,23 +142,25 @@ class MobilenetV2(nn.Module):
 class InvertedResidual(nn.Module):
     """1x1 up, 3x3 depthwise (with the stride), 1x1 down without an activation; a shortcut where nothing changes size."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, drop_path: DropPath) -> None:
+    def __init__(self, choices: Choices, inputs: int, outputs: int, stride: int, expansion: int, drop_path: DropPath) -> None:
         super().__init__()
         inside = inputs * expansion
-        self.expand = nn.Conv2d(inputs, inside, 1, bias=False) if expansion > 1 else None
-        self.expand_norm = nn.BatchNorm2d(inside) if expansion > 1 else None
-        self.depthwise = nn.Conv2d(inside, inside, 3, stride, padding=1, groups=inside, bias=False)
-        self.depthwise_norm = nn.BatchNorm2d(inside)
-        self.project = nn.Conv2d(inside, outputs, 1, bias=False)
-        self.project_norm = nn.BatchNorm2d(outputs)
+        self.expand = choices.conv(inputs, inside, 1) if expansion > 1 else None
+        self.expand_norm = choices.normed(inside) if expansion > 1 else None
+        self.expand_activation = choices.activated(inside) if expansion > 1 else None
+        self.depthwise = choices.conv(inside, inside, 3, stride, groups=inside)
+        self.depthwise_norm = choices.normed(inside)
+        self.depthwise_activation = choices.activated(inside)
+        self.project = choices.conv(inside, outputs, 1)
+        self.project_norm = choices.normed(outputs)
         self.residual = stride == 1 and inputs == outputs
         self.drop_path = drop_path
 
     def forward(self, x: Float[Tensor, "N inputs H W"]) -> Float[Tensor, "N outputs h w"]:
         branch = x
-        if self.expand is not None and self.expand_norm is not None:
-            branch = F.relu6(self.expand_norm(self.expand(branch)))
-        branch = F.relu6(self.depthwise_norm(self.depthwise(branch)))
+        if self.expand is not None and self.expand_norm is not None and self.expand_activation is not None:
+            branch = self.expand_activation(self.expand_norm(self.expand(branch)))
+        branch = self.depthwise_activation(self.depthwise_norm(self.depthwise(branch)))
         branch = self.project_norm(self.project(branch))
         return x + self.drop_path(branch) if self.residual else branch
 

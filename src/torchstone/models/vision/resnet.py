@@ -7,7 +7,6 @@ Shapes: N images, C classes, H x W pixels.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
@@ -17,7 +16,8 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Facts, ImageShape, InputShape
-from torchstone.nn import ACTIVATIONS, Activation, DropPath, drop_path_shares
+from torchstone.models.choices import Choices, check_choices
+from torchstone.nn import Activation, DropPath, Init, Norm, draw_weights, drop_path_shares, zero_branch
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Depth -> blocks of each stage."""
@@ -41,13 +41,19 @@ class ResnetConfig:
     width: int = 64
     """Channels of the stem and inside the first stage; each later stage doubles them."""
     activation: Activation = "relu"
-    """What follows the batch norms."""
+    """What follows the norms."""
+    norm: Norm = "batch"
+    """What follows each convolution."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
     zero_init_residual: bool = True
-    """Start the last batch norm of each branch at 0, so that a block starts as its shortcut."""
+    """Start the last norm of each branch (or the last convolution, where there is no norm) at 0: a block starts as its shortcut."""
     dropout: float = 0.0
     """Share of the pooled features that training drops at random before the head."""
     drop_path: float = 0.0
     """Probability that training leaves out the last block's branch for a sample; falls linearly to 0 at the first block."""
+    drop_block: float = 0.0
+    """Share of the pixels that training leaves out, in squares of 7x7, of each map of the last two stages."""
 
     def __post_init__(self) -> None:
         if self.depth not in STAGES:
@@ -56,12 +62,7 @@ class ResnetConfig:
             raise ValueError(f"ResnetConfig.stem must be auto, imagenet or small, got {self.stem}")
         if self.width < 1:
             raise ValueError(f"ResnetConfig.width must be >= 1, got {self.width}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"ResnetConfig.activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"ResnetConfig.dropout must be in [0, 1), got {self.dropout}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"ResnetConfig.drop_path must be in [0, 1), got {self.drop_path}")
+        check_choices(self)
 
     def resolve(self, facts: Facts) -> Self:
         """Writes out which stem `auto` is, so that the weights keep it when images of another size come."""
@@ -93,11 +94,12 @@ class Resnet(nn.Module):
     def __init__(self, config: ResnetConfig, channels: int, outputs: int) -> None:
         super().__init__()
         self.config = config
-        self.activation = ACTIVATIONS[config.activation]
+        choices = Choices.of(config)
         width = config.width
         kernel, stride = (7, 2) if config.stem == "imagenet" else (3, 1)
-        self.stem = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
-        self.stem_norm = nn.BatchNorm2d(width)
+        self.stem = choices.conv(channels, width, kernel, stride)
+        self.stem_norm = choices.normed(width)
+        self.activation = choices.activated(width)
         self.stages = STAGES[config.depth]
         self.blocks = nn.ModuleList()
         Block = BasicBlock if config.depth < 50 else Bottleneck
@@ -107,12 +109,16 @@ class Resnet(nn.Module):
                 stride = 2 if stage and position == 0 else 1
                 inside = config.width * 2**stage
                 outside = inside * Block.expansion
-                shortcut = Projection(width, outside, stride) if stride > 1 or width != outside else nn.Identity()
+                shortcut = Projection(choices, width, outside, stride) if stride > 1 or width != outside else nn.Identity()
                 drop_path = DropPath(config.drop_path, next(shares))
-                self.blocks.append(Block(width, inside, stride, shortcut, self.activation, drop_path))
+                self.blocks.append(Block(choices, width, inside, stride, shortcut, drop_path, late=stage >= len(self.stages) - 2))
                 width = outside
         self.head = nn.Linear(width, outputs)
-        initialize(self, config.zero_init_residual)
+        initialize(self)
+        draw_weights(self, config.init, config.activation)
+        if config.zero_init_residual:
+            for block in self.blocks:
+                zero_branch(*block.branch_end)  # type: ignore[misc]
 
     def forward(self, x: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N C"]:
         x = self.activation(self.stem_norm(self.stem(x)))
@@ -136,33 +142,30 @@ class BasicBlock(nn.Module):
     expansion: ClassVar[int] = 1
 
     def __init__(
-        self,
-        inputs: int,
-        width: int,
-        stride: int,
-        shortcut: nn.Module | None,
-        activation: Callable[[Tensor], Tensor],
-        drop_path: DropPath,
+        self, choices: Choices, inputs: int, width: int, stride: int, shortcut: nn.Module | None, drop_path: DropPath, *, late: bool
     ) -> None:
         super().__init__()
-        self.activation = activation
-        self.conv_1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
-        self.norm_1 = nn.BatchNorm2d(width)
-        self.conv_2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm_2 = nn.BatchNorm2d(width)
+        self.conv_1 = choices.conv(inputs, width, 3, stride)
+        self.norm_1 = choices.normed(width)
+        self.activation_1 = choices.activated(width)
+        self.conv_2 = choices.conv(width, width, 3)
+        self.norm_2 = choices.normed(width)
+        self.activation_2 = choices.activated(width)
         self.shortcut = shortcut
         self.drop_path = drop_path
+        self.drop_block = choices.dropped(late=late)
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d:
-        return self.norm_2
+    def branch_end(self) -> tuple[nn.Module, nn.Conv2d]:
+        """The last norm of the branch, and the convolution in front of it."""
+        return self.norm_2, self.conv_2
 
     def forward(self, x: Float[Tensor, "N inputs H W"]) -> Float[Tensor, "N outputs h w"]:
-        branch = self.activation(self.norm_1(self.conv_1(x)))
-        branch = self.norm_2(self.conv_2(branch))
+        branch = self.activation_1(self.drop_block(self.norm_1(self.conv_1(x))))
+        branch = self.drop_block(self.norm_2(self.conv_2(branch)))
         if self.shortcut is None:
-            return self.activation(branch)
-        return self.activation(self.shortcut(x) + self.drop_path(branch))
+            return self.activation_2(branch)
+        return self.activation_2(self.drop_block(self.shortcut(x)) + self.drop_path(branch))
 
 
 class Bottleneck(nn.Module):
@@ -171,50 +174,54 @@ class Bottleneck(nn.Module):
     expansion: ClassVar[int] = EXPANSION
 
     def __init__(
-        self, inputs: int, width: int, stride: int, shortcut: nn.Module, activation: Callable[[Tensor], Tensor], drop_path: DropPath
+        self, choices: Choices, inputs: int, width: int, stride: int, shortcut: nn.Module, drop_path: DropPath, *, late: bool
     ) -> None:
         super().__init__()
-        self.activation = activation
         outputs = width * EXPANSION
-        self.conv_1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.norm_1 = nn.BatchNorm2d(width)
-        self.conv_2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.norm_2 = nn.BatchNorm2d(width)
-        self.conv_3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.norm_3 = nn.BatchNorm2d(outputs)
+        self.conv_1 = choices.conv(inputs, width, 1)
+        self.norm_1 = choices.normed(width)
+        self.activation_1 = choices.activated(width)
+        self.conv_2 = choices.conv(width, width, 3, stride)
+        self.norm_2 = choices.normed(width)
+        self.activation_2 = choices.activated(width)
+        self.conv_3 = choices.conv(width, outputs, 1)
+        self.norm_3 = choices.normed(outputs)
+        self.activation_3 = choices.activated(outputs)
         self.shortcut = shortcut
         self.drop_path = drop_path
+        self.drop_block = choices.dropped(late=late)
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d:
-        return self.norm_3
+    def branch_end(self) -> tuple[nn.Module, nn.Conv2d]:
+        """The last norm of the branch, and the convolution in front of it."""
+        return self.norm_3, self.conv_3
 
     def forward(self, x: Float[Tensor, "N inputs H W"]) -> Float[Tensor, "N outputs h w"]:
-        branch = self.activation(self.norm_1(self.conv_1(x)))
-        branch = self.activation(self.norm_2(self.conv_2(branch)))
-        branch = self.norm_3(self.conv_3(branch))
-        return self.activation(self.shortcut(x) + self.drop_path(branch))
+        branch = self.activation_1(self.drop_block(self.norm_1(self.conv_1(x))))
+        branch = self.activation_2(self.drop_block(self.norm_2(self.conv_2(branch))))
+        branch = self.drop_block(self.norm_3(self.conv_3(branch)))
+        return self.activation_3(self.drop_block(self.shortcut(x)) + self.drop_path(branch))
 
 
 class Projection(nn.Module):
-    """A 1x1 convolution with batch norm, where a block changes the channels or the size."""
+    """A 1x1 convolution with a norm, where a block changes the channels or the size."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, choices: Choices, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.conv = choices.conv(inputs, outputs, 1, stride)
+        self.norm = choices.normed(outputs)
 
     def forward(self, x: Float[Tensor, "N inputs H W"]) -> Float[Tensor, "N outputs h w"]:
         return self.norm(self.conv(x))
 
 
-def initialize(model: nn.Module, zero_init_residual: bool) -> None:
+def initialize(model: nn.Module) -> None:
     """Convolutions as He et al. by fan out (which keeps the gradients' size), the head N(0, 0.01^2)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif zero_init_residual and isinstance(module, BasicBlock | Bottleneck):
-            nn.init.zeros_(module.last_norm.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)

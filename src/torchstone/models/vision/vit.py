@@ -17,7 +17,20 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape
-from torchstone.nn import ACTIVATIONS, Activation, DropPath, drop_path_shares, fan_in_normal_
+from torchstone.models.choices import check_choices
+from torchstone.nn import (
+    BlockActivation,
+    DropPath,
+    Init,
+    Norm,
+    activation_layer,
+    draw_weights,
+    drop_path_shares,
+    fan_in_normal_,
+    gated_width,
+    token_norm,
+    widened,
+)
 
 EPSILON = 1e-6
 LONGEST = 1024
@@ -40,8 +53,12 @@ class VITConfig:
     """Attention heads; each has dim / num_heads channels."""
     mlp_ratio: float = 4.0
     """Width of the MLP's hidden layer over dim."""
-    activation: Activation = "gelu"
-    """Between the MLP's two layers."""
+    activation: BlockActivation = "gelu"
+    """Between the MLP's two layers; with a gate (glu, swiglu, ...) the hidden layer has two thirds of its width, twice."""
+    norm: Norm = "layer"
+    """Before each branch, and before the head."""
+    init: Init | None = None
+    """Rule that draws the first weights (nn.init); none: as the source above has them."""
     pool: Literal["class", "mean"] = "class"
     """What the head reads: a class token that is read along with the patches, or the patches' mean (and no such token)."""
     dropout: float = 0.0
@@ -57,14 +74,9 @@ class VITConfig:
             raise ValueError(f"VITConfig.num_heads must divide dim = {self.dim}, got {self.num_heads}")
         if not (math.isfinite(self.mlp_ratio) and self.mlp_ratio * self.dim >= 1):
             raise ValueError(f"VITConfig.mlp_ratio must leave the hidden layer at least one channel, got {self.mlp_ratio}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"VITConfig.activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
         if self.pool not in ("class", "mean"):
             raise ValueError(f"VITConfig.pool must be class or mean, got {self.pool}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"VITConfig.dropout must be in [0, 1), got {self.dropout}")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"VITConfig.drop_path must be in [0, 1), got {self.drop_path}")
+        check_choices(self)
 
     def build(self, inputs: InputShape, outputs: int) -> "VIT":
         if not isinstance(inputs, ImageShape):
@@ -91,9 +103,10 @@ class VIT(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.dim)) if self.extra else None
         self.positions = nn.Parameter(torch.empty(1, self.extra + self.grid[0] * self.grid[1], config.dim))
         self.blocks = nn.ModuleList(Block(config, share) for share in drop_path_shares(config.depth))
-        self.norm = nn.LayerNorm(config.dim, EPSILON)
+        self.norm = token_norm(config.norm, config.dim, eps=EPSILON)
         self.head = nn.Linear(config.dim, outputs)
         self._initialize()
+        draw_weights(self, config.init, config.activation)
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -158,9 +171,9 @@ class Block(nn.Module):
 
     def __init__(self, config: VITConfig, depth_share: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.dim, EPSILON)
+        self.attention_norm = token_norm(config.norm, config.dim, eps=EPSILON)
         self.attention = SelfAttention(config)
-        self.mlp_norm = nn.LayerNorm(config.dim, EPSILON)
+        self.mlp_norm = token_norm(config.norm, config.dim, eps=EPSILON)
         self.mlp = MLP(config)
         self.drop_path_1 = DropPath(config.drop_path, depth_share)
         self.drop_path_2 = DropPath(config.drop_path, depth_share)
@@ -202,9 +215,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: VITConfig) -> None:
         super().__init__()
-        hidden = round(config.mlp_ratio * config.dim)
-        self.activation, self.dropout = ACTIVATIONS[config.activation], config.dropout
-        self.hidden = nn.Linear(config.dim, hidden)
+        hidden = gated_width(config.activation, round(config.mlp_ratio * config.dim))
+        self.activation, self.dropout = activation_layer(config.activation, hidden, dim=-1), config.dropout
+        self.hidden = nn.Linear(config.dim, widened(config.activation) * hidden)
         self.out = nn.Linear(hidden, config.dim)
 
     def forward(self, x: Float[Tensor, "N T dim"]) -> Float[Tensor, "N T dim"]:
