@@ -57,6 +57,7 @@ def minimize(
     """From x0 downhill in float64 until the gradient's norm is at most `tolerance` or `most` iterations are done; L-BFGS where no method
     is given. `watch` sees every point on the way, the first one too. A start where the function is not finite is a ValueError.
 
+    >>> import torch
     >>> minimize(lambda x: ((x - 3) ** 2).sum(), torch.zeros(2)).x
     tensor([3., 3.], dtype=torch.float64)
     """
