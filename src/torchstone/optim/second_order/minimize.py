@@ -58,7 +58,7 @@ def minimize(
     is given. `watch` sees every point on the way, the first one too. A start where the function is not finite is a ValueError.
 
     >>> import torch
-    >>> minimize(lambda x: ((x - 3) ** 2).sum(), torch.zeros(2)).x
+    >>> minimize(lambda x: ((x - 3) ** 2).sum(), torch.zeros(2)).x.round(decimals=6)
     tensor([3., 3.], dtype=torch.float64)
     """
     method = LBFGS() if method is None else method
