@@ -72,6 +72,7 @@ def ours(workload: str) -> Callable[[], np.ndarray]:
 
 
 def albumentations(workload: str) -> Callable[[], np.ndarray]:
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer one
     import albumentations as A
     import cv2
 
@@ -144,15 +145,6 @@ def measure(work: Callable[[], np.ndarray]) -> dict[str, float]:
     }
 
 
-def side(interpreter: str, name: str, workload: str) -> dict[str, float]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
-    command = [interpreter, __file__, "--side", name, "--workload", workload]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def compared(rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     """Medians over the rounds, and of the rounds' ratios."""
     sides = {
@@ -182,7 +174,8 @@ def main(peers: str, count: int) -> None:
         "rounds": count,
     }
     for workload, (images_, pixels) in SHAPES.items():
-        rounds = [{name: side(interpreters[name], name, workload) for name in SIDES} for _ in range(count)]
+        options = ("--workload", workload)
+        rounds = [{name: machine.side(__file__, name, *options, interpreter=interpreters[name]) for name in SIDES} for _ in range(count)]
         document[workload] = {"images": images_, "side": pixels} | compared(rounds)
     machine.write("augmentation", document)
 

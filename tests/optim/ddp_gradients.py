@@ -9,6 +9,7 @@ import sys
 import torch
 from torch import nn
 
+from torchstone.core import ranks
 from torchstone.optim.flat import FlatParameters
 
 
@@ -21,6 +22,12 @@ def main(rank: int, world: int, file: str) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+    compare(rank, world)
+    ranks.stop()  # collects the wrapped model first: a group's threads that outlive the interpreter abort the process
+
+
+def compare(rank: int, world: int) -> None:
+    """Fails unless the gradients that DDP averages over the ranks are, in the flat buffer, those of one process over all images."""
     images = torch.randn(6, 3, 8, 8)
     flat, plain = FlatParameters(build()), build()
     model = nn.parallel.DistributedDataParallel(flat.module)
@@ -32,7 +39,6 @@ def main(rank: int, world: int, file: str) -> None:
         torch.stack([plain(images[r::world]).square().mean() for r in range(world)]).mean().backward()
         for name, p in plain.named_parameters():
             torch.testing.assert_close(flat.view(flat.grad, name), p.grad)
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -199,6 +199,10 @@ def tell_loaded(loaded: models.Loaded) -> None:
 
 
 def evaluation_inputs(method: Method, splits: Splits, rows: np.ndarray) -> PyTree:
+    return evaluation_batch(method, splits, rows).inputs
+
+
+def evaluation_batch(method: Method, splits: Splits, rows: np.ndarray) -> Batch:
     """Training samples as an evaluation would hand them to the model."""
     transforms = tuple(transform for transform in method.sample_transforms if not transform.train_only)
     inputs, target = Samples(splits.train, transforms, 0).whole(rows)
@@ -206,7 +210,7 @@ def evaluation_inputs(method: Method, splits: Splits, rows: np.ndarray) -> PyTre
     for transform in method.batch_transforms:
         if not transform.train_only:
             batch = transform(batch, torch.zeros_like(batch.index))
-    return batch.inputs
+    return batch
 
 
 def few_outputs(model: nn.Module, method: Method, splits: Splits) -> PyTree:

@@ -19,10 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchstone import ship
 from torchstone.core import layout
 from torchstone.core.protocols import Batch
-from torchstone.data.loader import Samples
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
-from torchstone.experiment.preparing import Prepared, prepare, threads_restored
+from torchstone.experiment.preparing import Prepared, evaluation_batch, prepare, threads_restored
 from torchstone.experiment.tree import load_experiment
 from torchstone.optim.second_order import Problem, Saddle, saddle_of
 
@@ -83,14 +82,8 @@ def flat_problem(prepared: Prepared, model: nn.Module) -> tuple[Problem, Tensor]
 
 def batch_of(prepared: Prepared, rows: np.ndarray) -> Batch:
     """Training samples as an evaluation would hand them to the model, in float64."""
-    method = prepared.experiment.method
-    transforms = tuple(transform for transform in method.sample_transforms if not transform.train_only)
-    inputs, target = Samples(prepared.splits.train, transforms, 0).whole(rows)
-    batch = Batch(inputs, target, torch.from_numpy(rows), torch.ones(len(rows)))
-    for transform in method.batch_transforms:
-        if not transform.train_only:
-            batch = transform(batch, torch.zeros_like(batch.index))
-    return Batch(map_leaves(_doubled, ready(batch.inputs, "contiguous")), map_leaves(_doubled, target), batch.index, batch.weight)
+    batch = evaluation_batch(prepared.experiment.method, prepared.splits, rows)
+    return Batch(map_leaves(_doubled, ready(batch.inputs, "contiguous")), map_leaves(_doubled, batch.target), batch.index, batch.weight)
 
 
 def _doubled(tensor: Any) -> Any:

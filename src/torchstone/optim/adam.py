@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from torchstone.core.protocols import Memory
-from torchstone.optim.adamw import adam_memory
+from torchstone.optim.adamw import adam_memory, adam_step
 from torchstone.optim.checks import check_betas, check_finite, check_positive
 from torchstone.optim.flat import FlatParameters
-from torchstone.optim.kernels import adam_
 from torchstone.optim.pieces import counter, coupled, number, pieces, undone
 
 
@@ -44,28 +43,7 @@ class Adam:
         return adam_memory(parameters)
 
     def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
-        cut, step = parameters.cut, memory["step"].add_(1)
-        averages, squares = cut(memory["exp_avg"]), cut(memory["exp_avg_sq"])
-        for group, data, grad, exp_avg, exp_avg_sq in zip(
-            parameters.groups, cut(parameters.data), cut(parameters.grad), averages, squares, strict=True
-        ):
-            if group.lr_scale == 0:  # frozen
-                continue
-            adam_(
-                [data],
-                [grad],
-                [exp_avg],
-                [exp_avg_sq],
-                step,
-                lr=self.lr * group.lr_scale,
-                betas=(self.betas[0], self.betas[1]),
-                eps=self.eps,
-                weight_decay=self.weight_decay * group.decay_scale,
-                decoupled=False,
-                found_inf=found_inf,
-            )
-        if found_inf is not None:
-            step.sub_(found_inf)
+        adam_step(self, parameters, memory, decoupled=False, found_inf=found_inf)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

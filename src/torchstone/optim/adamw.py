@@ -7,12 +7,13 @@ Shapes: P scalars of all parameters.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from torchstone.core.protocols import Memory
+from torchstone.optim.checks import check_betas, check_finite, check_positive
 from torchstone.optim.flat import FlatParameters
 from torchstone.optim.kernels import adam_
 
@@ -34,39 +35,54 @@ class AdamW:
     neutral_reason: ClassVar[str] = "a method always has an optimizer"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lr < float("inf"):
-            raise ValueError(f"AdamW.lr must be finite and >= 0, got {self.lr}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"AdamW.betas must be two numbers in [0, 1), got {self.betas}")
-        if not 0 < self.eps < float("inf"):
-            raise ValueError(f"AdamW.eps must be finite and > 0, got {self.eps}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"AdamW.weight_decay must be finite and >= 0, got {self.weight_decay}")
+        check_finite("AdamW.lr", self.lr)
+        check_betas("AdamW.betas", self.betas)
+        check_positive("AdamW.eps", self.eps)
+        check_finite("AdamW.weight_decay", self.weight_decay)
 
     def init(self, parameters: FlatParameters) -> Memory:
         return adam_memory(parameters)
 
     def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
-        cut, step = parameters.cut, memory["step"].add_(1)
-        averages, squares = cut(memory["exp_avg"]), cut(memory["exp_avg_sq"])
-        pieces = zip(parameters.groups, cut(parameters.data), cut(parameters.grad), averages, squares, strict=True)
-        for group, data, grad, exp_avg, exp_avg_sq in pieces:
-            if group.lr_scale == 0:  # frozen
-                continue
-            adam_(
-                [data],
-                [grad],
-                [exp_avg],
-                [exp_avg_sq],
-                step,
-                lr=self.lr * group.lr_scale,
-                betas=(self.betas[0], self.betas[1]),
-                eps=self.eps,
-                weight_decay=self.weight_decay * group.decay_scale,
-                found_inf=found_inf,
-            )
-        if found_inf is not None:
-            step.sub_(found_inf)
+        adam_step(self, parameters, memory, decoupled=True, found_inf=found_inf)
+
+
+class AdamNumbers(Protocol):
+    """What `adam_step` reads of a part."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def betas(self) -> tuple[float, ...]: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def adam_step(part: AdamNumbers, parameters: FlatParameters, memory: Memory, *, decoupled: bool, found_inf: Tensor | None) -> None:
+    """One update of every group that is not frozen; the decay beside the gradient (AdamW) or in it (Adam)."""
+    cut, step = parameters.cut, memory["step"].add_(1)
+    averages, squares = cut(memory["exp_avg"]), cut(memory["exp_avg_sq"])
+    pieces = zip(parameters.groups, cut(parameters.data), cut(parameters.grad), averages, squares, strict=True)
+    for group, data, grad, exp_avg, exp_avg_sq in pieces:
+        if group.lr_scale == 0:  # frozen
+            continue
+        adam_(
+            [data],
+            [grad],
+            [exp_avg],
+            [exp_avg_sq],
+            step,
+            lr=part.lr * group.lr_scale,
+            betas=(part.betas[0], part.betas[1]),
+            eps=part.eps,
+            weight_decay=part.weight_decay * group.decay_scale,
+            decoupled=decoupled,
+            found_inf=found_inf,
+        )
+    if found_inf is not None:
+        step.sub_(found_inf)
 
 
 def adam_memory(parameters: FlatParameters) -> Memory:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torchstone.core.protocols import Memory
 from torchstone.optim.adamw import adam_memory
+from torchstone.optim.checks import check_betas, check_finite, check_positive, check_share
 from torchstone.optim.flat import FlatParameters, Stack
 from torchstone.optim.kernels import adam_
 
@@ -50,20 +51,14 @@ class Muon:
     neutral_reason: ClassVar[str] = "a method always has an optimizer"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lr < float("inf"):
-            raise ValueError(f"Muon.lr must be finite and >= 0, got {self.lr}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"Muon.momentum must be in [0, 1), got {self.momentum}")
+        check_finite("Muon.lr", self.lr)
+        check_share("Muon.momentum", self.momentum)
         if not 1 <= self.ns_steps < 100:
             raise ValueError(f"Muon.ns_steps must be in 1..99, got {self.ns_steps}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"Muon.weight_decay must be finite and >= 0, got {self.weight_decay}")
-        if not 0 <= self.other_lr_scale < float("inf"):
-            raise ValueError(f"Muon.other_lr_scale must be finite and >= 0, got {self.other_lr_scale}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"Muon.betas must be two numbers in [0, 1), got {self.betas}")
-        if not 0 < self.eps < float("inf"):
-            raise ValueError(f"Muon.eps must be finite and > 0, got {self.eps}")
+        check_finite("Muon.weight_decay", self.weight_decay)
+        check_finite("Muon.other_lr_scale", self.other_lr_scale)
+        check_betas("Muon.betas", self.betas)
+        check_positive("Muon.eps", self.eps)
 
     def init(self, parameters: FlatParameters) -> Memory:
         return adam_memory(parameters)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torchstone.core.protocols import Memory
+from torchstone.optim.checks import check_finite, check_share
 from torchstone.optim.flat import FlatParameters
 from torchstone.optim.kernels import sgd_
 
@@ -34,14 +35,11 @@ class SGD:
     neutral_reason: ClassVar[str] = "a method always has an optimizer"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lr < float("inf"):
-            raise ValueError(f"SGD.lr must be finite and >= 0, got {self.lr}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"SGD.momentum must be in [0, 1), got {self.momentum}")
+        check_finite("SGD.lr", self.lr)
+        check_share("SGD.momentum", self.momentum)
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD.nesterov must be false where momentum is 0, got true")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"SGD.weight_decay must be finite and >= 0, got {self.weight_decay}")
+        check_finite("SGD.weight_decay", self.weight_decay)
 
     def init(self, parameters: FlatParameters) -> Memory:
         return {"momentum": torch.zeros_like(parameters.data)} if self.momentum else {}
