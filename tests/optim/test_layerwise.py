@@ -42,7 +42,7 @@ def test_runs_hold_whole_tensors(monkeypatch):
     monkeypatch.setattr(flat, "PIECE", 64)
     model = nn.Sequential(nn.Linear(16, 3), nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 1, bias=False))
     parameters = FlatParameters(model)
-    assert [run.lengths for run in parameters.runs] == [(48,), (48,), (256,), (16, 16, 16, 16)]
+    assert [run.stacks for run in parameters.runs] == [((1, 48),), ((1, 48),), ((1, 256),), ((4, 16),)]
     assert [run.start for run in parameters.runs] == [0, 48, 96, 352] and parameters.runs[-1].stop == parameters.data.numel()
     for run, names in zip(parameters.runs, [("0.weight",), ("1.weight",), ("2.weight",), ()], strict=True):
         for name in names:

@@ -164,21 +164,47 @@ def test_muon_scales_each_group():
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 20, 8), (2, 8, 33)])
-def test_orthogonalized_is_near_the_polar_factor(shape):
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 5, 7), (3, 20, 8), (2, 8, 33)])
+def test_orthogonalized_is_near_the_polar_factor(shape, steps):
     stack = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    result = orthogonalized(stack, 5)
+    result = orthogonalized(stack, steps)
     u, s, v = torch.linalg.svd(stack, full_matrices=False)
     # The rounds act on singular values alone: the same polynomial on numbers is the reference.
     x = s / s.norm(dim=1, keepdim=True)
     a, b, c = COEFFICIENTS
-    for _ in range(5):
+    for _ in range(steps):
         x = a * x + b * x**3 + c * x**5
-    torch.testing.assert_close(result, u @ torch.diag_embed(x) @ v, rtol=0, atol=1e-12)
-    assert (x > 0.4).all() and (x < 1.3).all()
-    torch.testing.assert_close(orthogonalized(stack.float(), 5).double(), result, rtol=0, atol=1e-4)
-    assert torch.equal(orthogonalized(stack.float(), 5), orthogonalized(stack.float(), 5))
-    assert not orthogonalized(torch.zeros(shape)).any()
+    torch.testing.assert_close(result, u @ torch.diag_embed(x) @ v, rtol=0, atol=1e-11)
+    assert steps < 5 or ((x > 0.4).all() and (x < 1.3).all())
+    torch.testing.assert_close(orthogonalized(stack.float(), steps).double(), result, rtol=0, atol=1e-4)
+    assert torch.equal(orthogonalized(stack.float(), steps), orthogonalized(stack.float(), steps))
+    assert not orthogonalized(torch.zeros(shape), steps).any()
+
+
+@pytest.mark.parametrize("values", ["even", "one large", "falling", "few"])
+@pytest.mark.parametrize("shape", [(128, 512), (384, 128), (128, 128)])
+def test_orthogonalized_bears_bfloat16(shape, values):
+    """As near to the float64 result as the plain rounds in bfloat16 are, and no singular value runs away."""
+    few = min(shape)
+    s = {
+        "even": torch.ones(few),
+        "one large": torch.ones(few).index_fill(0, torch.tensor(0), 100.0),
+        "falling": torch.logspace(0, -5, few),
+        "few": torch.ones(few).index_fill(0, torch.arange(8, few), 0.0),
+    }[values].double()
+    u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64), full_matrices=False)
+    exact = (u * s @ v)[None]
+    result, reference = orthogonalized(exact.bfloat16()).double(), orthogonalized(exact)
+    assert torch.linalg.svdvals(result[0]).max() < 1.25
+    x = exact.bfloat16() / exact.norm().bfloat16()
+    x = x if shape[0] <= shape[1] else x.mT
+    a, b, c = COEFFICIENTS
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    plain = (x if shape[0] <= shape[1] else x.mT).double()
+    assert (result - reference).norm() < 1.5 * (plain - reference).norm() + 0.02 * reference.norm()
 
 
 def test_muon_flattens_filters():

@@ -11,6 +11,8 @@ from optim.two_layers import GROUPS, STEPS, WIDTHS, backward, gradient, must_agr
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import OwnAverage
 from torchstone.optim import EMA, AdamW, FlatParameters, ScheduleFree
+from torchstone.optim.schedules import Cosine
+from torchstone.train.loop import Request, fit
 from torchstone.train.method import averages, check
 
 ADAMW = ScheduleFree(lr=0.03, betas=(0.8, 0.95), weight_decay=0.3)
@@ -50,7 +52,7 @@ def ours(part, factor, flag=None):
         flat.zero_grad()
         backward(flat.module, WIDTHS, t)
         replace(part, lr=part.lr * factor(t)).step(flat, memory, found_inf=flag)
-        part.evaluation_weights(average, flat, memory, skip=flag)
+        part.evaluation_weights(average, flat, memory)
         yield tuple({n: v.numpy().copy() for n, v in flat.named(each).items()} for each in (flat.data, average.data, memory["z"]))
 
 
@@ -71,32 +73,47 @@ def test_at_a_constant_rate_x_is_the_mean_of_all_z():
 
 @pytest.mark.parametrize("part", [ADAMW, SGD], ids=["adamw", "sgd"])
 def test_flags(part):
-    """One that is down is none; one that is up leaves the average alone too."""
+    """One that is down is none; one that is up changes nothing, a gradient that is not finite or not."""
     *_, without = ours(part, RATES["warm-up"])
     *_, down = ours(part, RATES["warm-up"], torch.zeros(()))
     must = [np.array_equal(a[name], b[name]) for a, b in zip(without, down, strict=True) for name in a]
     assert all(must)
+    flat = FlatParameters(network(), GROUPS)
+    memory = part.init(flat)
+    before = [flat.data.clone(), *(tensor.clone() for tensor in memory.values())]
+    flat.grad.fill_(float("inf"))
+    part.step(flat, memory, found_inf=torch.ones(()))
+    assert all(torch.equal(a, b) for a, b in zip([flat.data, *memory.values()], before, strict=True))
+
+
+def test_buffers_of_the_average():
     flat = FlatParameters(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)))
-    average, memory = flat.twin(), part.init(flat)
-    before = [average.data.clone(), *(b.clone() for b in average.module.buffers())]
-    flat.data.fill_(float("nan"))
+    average, memory = flat.twin(), ADAMW.init(flat)
     for buffer in flat.module.buffers():
         buffer.fill_(7)
-    part.evaluation_weights(average, flat, memory, skip=torch.ones(()))
-    assert all(torch.equal(a, b) for a, b in zip([average.data, *average.module.buffers()], before, strict=True))
-    part.evaluation_weights(average, flat, memory)
+    ADAMW.evaluation_weights(average, flat, memory)
     assert all((buffer == 7).all() for buffer in average.module.buffers())
 
 
-def test_in_the_step(tmp_path):
-    """The state has a second model, which is evaluated and follows x; the first holds y."""
+@pytest.mark.parametrize("steps", [3, 4])
+def test_in_a_run(tmp_path, steps):
+    """The state has a second model, which is evaluated and is x wherever a checkpoint is written, evaluated there (3) or not (4)."""
     method = replace(cases.NOISY, optimizer=replace(ADAMW, lr=0.01), averaging=None)
     assert averages(method) and not averages(replace(method, optimizer=AdamW()))
-    state = cases.trained(method, tmp_path, cases.MLP)
+    job, state = cases.begin(cases.ready(method, cases.MLP, evaluate_every=3), tmp_path)
+    request = Request()
+    assert fit(job, state, [cases.StopAt(steps, request)], request) == "interrupted" and state.step == steps
     assert state.average is not None and state.evaluated is state.average.module
     z, y = state.optimizer["z"], state.parameters.data
     torch.testing.assert_close(state.average.data, (y - 0.2 * z) / 0.8, rtol=0, atol=1e-6)
     assert not torch.equal(state.average.data, y)
+    assert len(state.history.evaluations) == 1
+
+
+def test_its_betas_do_not_move():
+    check(replace(cases.NOISY, optimizer=ADAMW, averaging=None, schedules=(Cosine(path="optimizer.lr"),)))
+    with pytest.raises(UserError, match=r"schedule_free finds its average again with optimizer\.betas.*schedule optimizer\.lr"):
+        check(replace(cases.NOISY, optimizer=ADAMW, averaging=None, schedules=(Cosine(path="optimizer.betas.0"),)))
 
 
 def test_no_averaging_beside_it():

@@ -254,8 +254,8 @@ class OwnAverage(Optimizer, Protocol):
     recompute_batch_norm: ClassVar[bool]
     """Whether the statistics of the evaluated weights are computed anew before each evaluation (`train.batch_norm`)."""
 
-    def evaluation_weights(self, average: Parameters, parameters: Parameters, memory: Memory, *, skip: Tensor | None = None) -> None:
-        """Writes them, and the buffers, into `average` after an update."""
+    def evaluation_weights(self, average: Parameters, parameters: Parameters, memory: Memory) -> None:
+        """Writes them, and the buffers, into `average`: before each evaluation and each checkpoint."""
         ...
 
 

@@ -8,7 +8,7 @@ Layout of `data` (and of `grad`, and of every optimizer memory made like it):
 
 - Every tensor starts at a multiple of 16 elements. Padding is 0, its gradient is 0, and no update moves it.
 - A group's tensors are contiguous. Inside a group the tensors with two dimensions or more come first, those of equal flattened shape
-  [rows, columns] adjacent in the order of the model, so that a batched product reads them in place; then the others.
+  [rows, columns] adjacent in the order of the model, so that a batched product reads them in place; then the others, the longest first.
 - `p.data` and `p.grad` of each trained parameter are views, contiguous whatever the memory format was before (values are kept).
 - A tied parameter is there once, under its first name; a frozen one stays where it is.
 - Persistent floating buffers (batch-norm statistics) lie in `buffers` in the same way, in the order of the model.
@@ -39,8 +39,8 @@ from torchstone.core.protocols import Group
 
 ALIGNMENT = 16
 """Elements; 64 bytes of float32, one cache line."""
-PIECE = 1 << 16
-"""Elements that are updated together on the CPU: four such tensors of float32 fit into a core's own megabyte."""
+PIECE = 1 << 18
+"""Elements that are updated together on the CPU: a few such tensors, a megabyte each, wait in the cache between the calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,14 @@ class Run:
     span: Span
     start: int
     stop: int
-    lengths: tuple[int, ...]
-    """Elements of each tensor, padding included: `flat[start:stop].split(lengths)` gives them."""
+    stacks: tuple[tuple[int, int], ...]
+    """(K, S): neighbors K at a time that are equally long, S elements with the padding."""
+
+    def views(self, flat: Float[Tensor, " R"]) -> list[Float[Tensor, "K S"]]:
+        """What belongs to the run, a row each tensor."""
+        if len(self.stacks) == 1:
+            return [flat.view(self.stacks[0])]
+        return [part.view(stack) for part, stack in zip(flat.split([prod(stack) for stack in self.stacks]), self.stacks, strict=True)]
 
 
 class FlatParameters:
@@ -232,10 +238,10 @@ class FlatParameters:
             lengths: list[int] = []
             for start, stop in itertools.pairwise(starts):
                 if lengths and sum(lengths) + stop - start > limit:
-                    runs.append(Run(span, start - sum(lengths), start, tuple(lengths)))
+                    runs.append(_run(span, start, lengths))
                     lengths = []
                 lengths.append(stop - start)
-            runs.append(Run(span, span.stop - sum(lengths), span.stop, tuple(lengths)))
+            runs.append(_run(span, span.stop, lengths))
         return tuple(runs)
 
     def _rows_columns(self, name: str) -> tuple[int, int]:
@@ -290,6 +296,10 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def _run(span: Span, stop: int, lengths: Sequence[int]) -> Run:
+    return Run(span, stop - sum(lengths), stop, tuple((len(list(equal)), length) for length, equal in itertools.groupby(lengths)))
+
+
 def _flattened(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0], prod(shape[1:])
 
@@ -340,14 +350,19 @@ def _partition(model: nn.Module, trained: Mapping[str, nn.Parameter], groups: Se
 
 
 def _matrices_first(names: Iterable[str], trained: Mapping[str, nn.Parameter]) -> list[str]:
-    """Matrices by the first appearance of their flattened shape, then the rest; otherwise in the order of the model."""
+    """Matrices by the first appearance of their flattened shape, then the rest by length; otherwise in the order of the model."""
     wanted = set(names)
     in_order = [name for name in trained if name in wanted]
     appearance: dict[tuple[int, int], int] = {}
     for name in in_order:
         if trained[name].ndim >= 2:
             appearance.setdefault(_flattened(tuple(trained[name].shape)), len(appearance))
-    return sorted(in_order, key=lambda n: appearance[_flattened(tuple(trained[n].shape))] if trained[n].ndim >= 2 else len(appearance))
+
+    def place(name: str) -> tuple[int, int]:
+        p = trained[name]
+        return (appearance[_flattened(tuple(p.shape))], 0) if p.ndim >= 2 else (len(appearance), -p.numel())
+
+    return sorted(in_order, key=place)
 
 
 def _persistent_buffers(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -4,7 +4,6 @@ Where one of the two norms is 0 (a bias that starts at 0), their ratio counts as
 Shapes: P scalars of all parameters, T tensors of a run.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,9 +58,10 @@ class LARS:
                 decay = self.weight_decay * run.span.decay_scale
                 of_weights, of_grads = norms(data, run), norms(grad, run)
                 ratio = ratios(of_weights, of_grads + decay * of_weights if decay else of_grads)
-                step = coupled(grad, data, decay)
-                step = scaled(step.clone() if step is grad else step, run, ratio * (self.lr * run.span.lr_scale * self.trust))
-                data.sub_(velocity.mul_(self.momentum).add_(step))
+                add_scaled(
+                    velocity.mul_(self.momentum), coupled(grad, data, decay), run, ratio * (self.lr * run.span.lr_scale * self.trust)
+                )
+                data.sub_(velocity)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,13 +114,13 @@ class LAMB:
                     eps=self.eps,
                     weight_decay=0.0,
                 )
-                ratio = ratios(norms(data, run), norms(down, run))
-                data.add_(scaled(down, run, ratio * (self.lr * run.span.lr_scale)))
+                add_scaled(data, down, run, ratios(norms(data, run), norms(down, run)) * (self.lr * run.span.lr_scale))
 
 
-def norms(flat: Float[Tensor, " S"], run: Run) -> Float[Tensor, " T"]:
+def norms(flat: Float[Tensor, " R"], run: Run) -> Float[Tensor, " T"]:
     """The Euclidean norm of each tensor of the run; padding is 0."""
-    return torch.stack(torch._foreach_norm(flat.split(run.lengths)))
+    found = [torch.linalg.vector_norm(stack, dim=1) for stack in run.views(flat)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def ratios(above: Float[Tensor, " T"], below: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
@@ -128,8 +128,8 @@ def ratios(above: Float[Tensor, " T"], below: Float[Tensor, " T"]) -> Float[Tens
     return torch.where((above > 0) & (below > 0), above / below, 1.0)
 
 
-def scaled(flat: Float[Tensor, " S"], run: Run, factors: Float[Tensor, " T"]) -> Float[Tensor, " S"]:
-    """`flat`, each tensor of the run in place times its factor."""
-    tensors: Sequence[Tensor] = flat.split(run.lengths)
-    torch._foreach_mul_(tensors, factors.tolist() if factors.device.type == "cpu" else list(factors.unbind()))
-    return flat
+def add_scaled(flat: Float[Tensor, " R"], step: Float[Tensor, " R"], run: Run, factors: Float[Tensor, " T"]) -> None:
+    """Adds to each tensor of the run, in place, its part of `step` times its factor."""
+    rows = factors.unsqueeze(1)
+    for stack, steps, factor in zip(run.views(flat), run.views(step), rows.split([k for k, _ in run.stacks]), strict=True):
+        stack.addcmul_(steps, factor)

@@ -15,11 +15,15 @@ from torch import Tensor
 from torchstone.core.protocols import Memory
 from torchstone.optim.adamw import adam_memory
 from torchstone.optim.checks import check_betas, check_finite, check_positive, check_share
-from torchstone.optim.flat import FlatParameters, Stack
+from torchstone.optim.flat import PIECE, FlatParameters, Stack
 from torchstone.optim.kernels import adam_
+from torchstone.optim.pieces import undone
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a x + b x^3 + c x^5 takes any singular value in (0, 1] near 1 within five rounds; near, not to: about 0.7 to 1.2."""
+LONG, ROUNDS = 1.5, 3
+"""From this ratio of the sides on, rounds on the Gram matrix are fewer operations; and after so many of them x x^T is taken anew, before
+what bfloat16 rounds off has grown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,37 +92,65 @@ class Muon:
             step.sub_(found_inf)
 
     def _orthogonal_step(self, stack: Stack, parameters: FlatParameters, momentum: Tensor, found_inf: Tensor | None) -> None:
-        weight, grad, average = stack.view(parameters.data), stack.view(parameters.grad), stack.view(momentum)
-        moved = average.lerp(grad, 1 - self.momentum)
-        direction = orthogonalized(grad.lerp(moved, self.momentum) if self.nesterov else moved, self.ns_steps)
-        lr = self.lr * stack.span.lr_scale
-        scale = max(1.0, weight.shape[1] / weight.shape[2]) ** 0.5
-        updated = (weight * (1 - lr * self.weight_decay * stack.span.decay_scale)).add_(direction.to(weight.dtype), alpha=-lr * scale)
-        if found_inf is not None:
-            keep = found_inf != 0
-            moved, updated = torch.where(keep, average, moved), torch.where(keep, weight, updated)
-        average.copy_(moved)
-        weight.copy_(updated)
+        rows, columns = stack.shape[1:]
+        lr, decay = self.lr * stack.span.lr_scale, self.weight_decay * stack.span.decay_scale
+        scale = max(1.0, rows / columns) ** 0.5
+        at_once = stack.shape[0] if momentum.device.type != "cpu" else max(1, PIECE // (rows * columns))
+        for weight, grad, average in zip(
+            *(stack.view(flat).split(at_once) for flat in (parameters.data, parameters.grad, momentum)), strict=True
+        ):
+            with undone(found_inf, weight, average):
+                average.lerp_(grad, 1 - self.momentum)
+                direction = orthogonalized(grad.lerp(average, self.momentum) if self.nesterov else average, self.ns_steps)
+                if decay:
+                    weight.mul_(1 - lr * decay)
+                weight.add_(direction, alpha=-lr * scale)
 
 
 def orthogonalized(stack: Float[Tensor, "K m n"], steps: int = 5) -> Float[Tensor, "K m n"]:
-    """U V^T of each matrix U S V^T, about: singular values come out between 0.7 and 1.2, zeros stay zeros."""
+    """U V^T of each matrix U S V^T, about: singular values come out between 0.7 and 1.2, zeros stay zeros.
+
+    A round is x' = (a + b g + c g^2) x, g = x x^T (of tall ones the other way around); the result may be in bfloat16.
+    """
+    norm = torch.linalg.vector_norm(stack, dim=(1, 2), keepdim=True)
+    x = (stack / norm.clamp(min=1e-7)).to(_working_dtype(stack))
+    shorter, longer = sorted(x.shape[1:])
+    if longer >= LONG * shorter:
+        for done in range(0, steps, ROUNDS):
+            x = _rounds_on_the_gram(x, min(ROUNDS, steps - done))
+        return x
     a, b, c = COEFFICIENTS
-    x = stack.to(_working_dtype(stack))
-    tall = x.shape[1] > x.shape[2]
-    if tall:
-        x = x.mT
-    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram = torch.bmm(x, x.mT)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+        gram = _gram(x)
+        p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, x, p, beta=a) if x.shape[1] > x.shape[2] else torch.baddbmm(x, p, x, beta=a)
+    return x
+
+
+def _rounds_on_the_gram(x: Float[Tensor, "K m n"], rounds: int) -> Float[Tensor, "K m n"]:
+    """The same rounds on matrices of the shorter side alone: with p = a + b g + c g^2, which g commutes with, x' = p x has the Gram
+    matrix p g p."""
+    a, b, c = COEFFICIENTS
+    gram, product = _gram(x), None
+    for left in reversed(range(rounds)):
+        p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        p.diagonal(dim1=1, dim2=2).add_(a)
+        product = p if product is None else torch.bmm(product, p)
+        if left:
+            gram = torch.bmm(torch.bmm(p, gram), p)
+    assert product is not None
+    return torch.bmm(x, product) if x.shape[1] > x.shape[2] else torch.bmm(product, x)
+
+
+def _gram(x: Float[Tensor, "K m n"]) -> Float[Tensor, "K s s"]:
+    """x x^T, or x^T x of tall matrices: of the shorter side."""
+    return torch.bmm(x.mT, x) if x.shape[1] > x.shape[2] else torch.bmm(x, x.mT)
 
 
 def _working_dtype(stack: Tensor) -> torch.dtype:
-    """bfloat16, which five rounds bear, where its product is the faster one: on accelerators, and on CPUs with AVX512-bf16 from 256 up."""
+    """bfloat16, which five rounds bear, where its product is the faster one: on accelerators, and on CPUs with AVX512-bf16 from 64 up."""
     if stack.dtype == torch.float64:
         return torch.float64
     if stack.device.type != "cpu":
         return torch.bfloat16
-    return torch.bfloat16 if min(stack.shape[1:]) >= 256 and torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if min(stack.shape[1:]) >= 64 and torch.cpu._is_avx512_bf16_supported() else torch.float32

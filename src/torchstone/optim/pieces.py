@@ -1,7 +1,7 @@
 """What an update written in plain torch needs: pieces of the buffers that stay in the cache, and a way to take a step back.
 
-Six passes over 64 Ki numbers cost hardly more than one over memory: the numbers of a piece are read from memory once and wait in the
-processor's own cache. An accelerator gets each group as one piece.
+The numbers of a piece are read from memory once and wait in the processor's cache for the next pass. An accelerator gets each group as one
+piece.
 Shapes: P scalars of all parameters, S of a piece.
 """
 

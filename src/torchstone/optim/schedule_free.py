@@ -69,50 +69,32 @@ class ScheduleFree:
             step = memory["step"].add_(1)
             newest = number(memory["lr_max"].clamp_(min=self.lr)) ** 2
             total = number(memory["weight_sum"].add_(newest))
-            share = _ratio(newest, total)
-            # y' = (1 - c) y + c z + k (z' - z): what the three equations leave when x is eliminated.
-            along = 1 - beta * (1 - share)
-            towards = share.to(parameters.data.dtype) if isinstance(share, Tensor) else share
+            # y' = (1 - beta) z' + beta x' with x' put in: that far from x to z'.
+            far = 1 - beta * (1 - _ratio(newest, total))
+            far = far.to(parameters.data.dtype) if isinstance(far, Tensor) else far
             square = memory.get("exp_avg_sq")
             flats = (memory["z"],) if square is None else (memory["z"], square)
             for span, (y, grad, z, *squares) in pieces(parameters, *flats):
                 lr, decay = self.lr * span.lr_scale, self.weight_decay * span.decay_scale
-                before = z.clone()
-                if decay:
-                    z.add_(y, alpha=-lr * decay)
-                if squares:
-                    first = torch.empty_like(grad)  # beta1 = 0: the kernel copies the gradient there
-                    adam_(
-                        [z],
-                        [grad],
-                        [first.zero_()],
-                        squares,
-                        step,
-                        lr=lr,
-                        betas=(0.0, self.betas[1]),
-                        eps=self.eps,
-                        weight_decay=0.0,
-                    )
+                x = y.lerp_(z, 1 - 1 / beta)
+                if decay:  # a share of y, which was (1 - beta) z + beta x
+                    z.mul_(1 - lr * decay * (1 - beta)).add_(x, alpha=-lr * decay * beta)
+                if squares:  # of no momentum: the kernel's first average is the gradient itself
+                    adam_([z], [grad], [grad], squares, step, lr=lr, betas=(0.0, self.betas[1]), eps=self.eps, weight_decay=0.0)
                 else:
                     z.add_(grad, alpha=-lr)
-                y.lerp_(before, towards)
-                y.add_(torch.sub(z, before, out=before).mul_(along))
+                x.lerp_(z, far)
 
-    def evaluation_weights(
-        self, average: FlatParameters, parameters: FlatParameters, memory: Memory, *, skip: Tensor | None = None
-    ) -> None:
-        """x = z + (y - z) / beta into `average`, and the buffers as they are; `skip` (0-d) nonzero changes nothing."""
-        if skip is None:
-            torch.lerp(memory["z"], parameters.data, 1 / self.betas[0], out=average.data)
-        else:
-            average.data.copy_(torch.where(skip != 0, average.data, memory["z"].lerp(parameters.data, 1 / self.betas[0])))
+    def evaluation_weights(self, average: FlatParameters, parameters: FlatParameters, memory: Memory) -> None:
+        """x = z + (y - z) / beta into `average`, and the buffers as they are."""
+        torch.lerp(memory["z"], parameters.data, 1 / self.betas[0], out=average.data)
         if average.buffers is not None and parameters.buffers is not None:
             mine, new = [average.buffers], [parameters.buffers]
         else:
             mine, new = list(average.float_buffers.values()), list(parameters.float_buffers.values())
         mine, new = [*mine, *average.other_buffers.values()], [*new, *parameters.other_buffers.values()]
         if mine:
-            torch._foreach_copy_(mine, new if skip is None else [torch.where(skip != 0, a, b) for a, b in zip(mine, new, strict=True)])
+            torch._foreach_copy_(mine, new)
 
 
 def _ratio(newest: Any, total: float | Tensor) -> Any:

@@ -20,7 +20,7 @@ from torchstone.losses.targets import OutsideClasses
 from torchstone.train import batch_norm, checkpoint
 from torchstone.train.build import streams
 from torchstone.train.evaluate import evaluate
-from torchstone.train.method import Method, mixed_rows
+from torchstone.train.method import Method, has_own_average, mixed_rows
 from torchstone.train.plan import Plan
 from torchstone.train.settings import Run
 from torchstone.train.signals import Request
@@ -112,6 +112,8 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
             return "diverged"
         if not (due or ending):
             continue
+        if state.average is not None and has_own_average(job.method.optimizer):
+            job.method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer)  # type: ignore[union-attr]
         if due or ending != "interrupted":
             look(job, state, trackers)
             if ending in (None, "interrupted"):  # what a stop makes of the evaluation counts, whatever else arrived

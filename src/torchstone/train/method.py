@@ -93,6 +93,9 @@ def check(method: Method) -> None:
     if method.averaging is not None and has_own_average(method.optimizer):
         average, own = tree.kind_of(method.averaging), tree.kind_of(method.optimizer)
         raise UserError(f"method.averaging={average}: the optimizer {own} has evaluation weights of its own; set method.averaging=none")
+    if has_own_average(method.optimizer) and any(schedule.path.startswith("optimizer.betas") for schedule in method.schedules):
+        own = tree.kind_of(method.optimizer)
+        raise UserError(f"method.schedules: {own} finds its average again with optimizer.betas, which must not move; schedule optimizer.lr")
     if getattr(method.optimizer, "searches", False):
         check_search(method)
     gated = any(isinstance(transform, slim.HardConcrete) for transform in method.model_transforms)

@@ -109,9 +109,7 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
         if hasattr(method.objective, "commit"):
             method.objective.commit(state.memory["loss"], skip=state.guard.skip)  # type: ignore[attr-defined]
         state.updates += 1
-        if method.averaging is None and state.average is not None:
-            method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer, skip=state.guard.skip)  # type: ignore[union-attr]
-        elif method.averaging is not None and state.average is not None:
+        if method.averaging is not None and state.average is not None:
             progress = Progress(state.updates, setting.total, setting.epoch, setting.batch_size)
             seat(state, "averaging", method.averaging)(state.average, state.parameters, progress, skip=state.guard.skip)
     elif state.guard.tripped_at is None:
