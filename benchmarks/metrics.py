@@ -25,7 +25,7 @@ def calls(name: str) -> dict[str, Callable[..., Any]]:
         import torch
 
         from torchstone.metrics.counts import pairs
-        from torchstone.metrics.curves import average_precision, roc_auc
+        from torchstone.ops.curves import average_precision, roc_auc
 
         torch.set_num_threads(1)
 

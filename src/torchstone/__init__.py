@@ -24,12 +24,14 @@ _FOUND_IN = {
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "nn", "optim", "profile", "recipes", "ship", "slim", "tasks", "train")
 
-__all__ = ["__version__", "evaluate", *_FOUND_IN, *_PACKAGES]
+__all__ = ["__version__", "compare", "evaluate", *_FOUND_IN, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
     if name == "evaluate":
         return importlib.import_module("torchstone.cli.eval_").evaluated
+    if name == "compare":
+        return importlib.import_module("torchstone.cli.compare").compare_with_report
     if name in _FOUND_IN:
         return getattr(importlib.import_module(_FOUND_IN[name]), name)
     if name in _PACKAGES:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.small import only_json, refused, snapshot
+from cli.small import only_json, refused, snapshot, train
 from torchstone.cli import main
 
 SHORT = ["doctor", "digits-mini", "--rate", "--steps", "60", "--low", "1e-5", "run.threads=1"]
@@ -43,10 +43,25 @@ def test_rate_as_json_never_overwrites(here: Path, capsys: pytest.CaptureFixture
     assert found["path"] == "method.optimizer.lr" and found["minimum_tenth"] == pytest.approx(found["minimum"] / 10)
 
 
+def test_rate_of_a_run_folder_is_that_of_its_experiment(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train("optimizer=sgd", "optimizer.lr=0.05", "run.seed=3", out=here / "run")
+    found = []
+    for place in ("run", "run/experiment.toml"):
+        capsys.readouterr()
+        assert main(["doctor", place, *SHORT[2:], "--json"]) == 0
+        found.append(only_json(capsys))
+    assert found[0]["losses"] == found[1]["losses"] and found[0]["value"] == 0.05
+    before = snapshot(here / "run")
+    assert main(["doctor", "run", *SHORT[2:]]) == 0
+    assert "try: torchstone train run/experiment.toml run.threads=1 optimizer.lr=" in capsys.readouterr().out
+    assert snapshot(here / "run") == before
+
+
 def test_what_the_doctor_refuses(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "there.png").write_bytes(b"mine")
     before = snapshot(here)
-    refused(["doctor", "digits-mini"], "say what the doctor is to look at: --rate", capsys=capsys)
+    refused(["doctor", "digits-mini", "--only", "loss_at_inti"], 'did you mean "loss_at_init"', capsys=capsys)
+    refused(["doctor", "digits-mini", "--out", "there.png"], "it exists already; choose another folder", capsys=capsys)
     refused([*SHORT, "--out", "there.png"], "it exists already", capsys=capsys)
     refused([*SHORT, "--out", "x.jpg"], "a picture is a .png file", capsys=capsys)
     refused([*SHORT, "--out", "no/x.png"], "there is no folder no", capsys=capsys)

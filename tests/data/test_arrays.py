@@ -45,7 +45,7 @@ def test_splits_of_the_file_are_kept_and_the_missing_one_is_held_out(tmp_path: P
     splits = opened(tmp_path, {"validation": 0.25}, x_train=X, y_train=Y, x_test=X[:5] + 100, y_test=Y[:5])
     assert splits.facts.sizes == (("train", 30), ("validation", 10), ("test", 5))
     assert torch.equal(everything(splits.test)[0], torch.from_numpy((X[:5] + 100).astype(np.float32)))
-    assert splits.facts.split_rule.startswith("test as in the file; validation: 10 of 40")
+    assert splits.facts.split_rule.startswith("test as in the file; validation is 10 of 40 rows")
 
 
 def test_floats_are_what_a_regression_predicts(tmp_path: Path) -> None:

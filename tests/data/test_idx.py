@@ -72,7 +72,7 @@ def test_classes_are_named_and_the_file_may_be_given(tmp_path: Path) -> None:
     facts = IDX(path=str(tmp_path / "train-images-idx3-ubyte.gz"), classes=("a", "b", "c")).open().facts
     assert facts.classes == ("a", "b", "c")
     assert facts.class_counts == (18, 18, 19) or sum(facts.class_counts) == 55
-    assert "validation: 5 of 60" in facts.split_rule and "stratified" in facts.split_rule
+    assert "validation is 5 of 60" in facts.split_rule and "stratified" in facts.split_rule
 
 
 def bad(folder: Path, **content: bytes) -> str:

@@ -54,7 +54,7 @@ def test_class_folders_alone_are_split_in_three(root: Path) -> None:
     assert facts.inputs == ImageShape(3, 8, 8)
     assert facts.sizes == (("train", 20), ("validation", 4), ("test", 4))
     assert facts.class_counts == tuple(torch.bincount(everything(splits.train)[1]).tolist()) and min(facts.class_counts) >= 5
-    assert "test: 4 of 28 to train on, stratified by class" in facts.split_rule and "validation: 4 of 28" in facts.split_rule
+    assert "test is 4 of 28, held out stratified by class" in facts.split_rule and "validation is 4 of 28" in facts.split_rule
     assert facts.notes == ()
     names = [name for split in (splits.train, splits.validation, splits.test) for name in split.names]
     assert sorted(names) == sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
@@ -226,7 +226,7 @@ def test_no_folder_no_pictures_one_class(root: Path, tmp_path: Path) -> None:
     root.mkdir()
     assert "holds no pictures in class folders" in refused(root)
     (root / "all.zip").touch()
-    assert "(but 1 archives: unpack them first)" in refused(root)
+    assert "(but 1 archive: unpack it first)" in refused(root)
     assert "an archive: unpack it first" in refused(root / "all.zip")
     save(root / "a.png", picture(0))
     assert "(but 1 beside them)" in refused(root)
@@ -245,7 +245,7 @@ def test_layouts_without_one_meaning(root: Path) -> None:
 def test_a_class_that_training_has_not(root: Path) -> None:
     fill(root / "train")
     fill(root / "val", {"ant": 2, "wasp": 3, "fly": 1}, start=5000)
-    assert "val has classes that train has not: fly (1 pictures), wasp (3 pictures); give train pictures of them" in refused(root)
+    assert "val has classes that train has not: fly (1 picture), wasp (3 pictures); give train pictures of them" in refused(root)
 
 
 def test_a_class_of_one_picture(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

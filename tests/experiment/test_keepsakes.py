@@ -10,11 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import torchstone
+import torchstone.report
 from laws.cases import TinyImages
 from torchstone.core.protocols import Facts, ImageShape
 from torchstone.data.splits import TensorSplit
 from torchstone.experiment import load_experiment, prepare
 from torchstone.experiment.keepsakes import confident_mistakes, label_of, samples_of_every_class
+from torchstone.tasks import Classify
 from torchstone.train.results import Predictions
 from train.small import CONV, MLP, train
 
@@ -93,3 +95,39 @@ def test_closed_forms() -> None:
     rows = samples_of_every_class(TensorSplit(torch.zeros(33, 1, 2, 2), target), facts, 5)
     assert target[torch.from_numpy(rows)].tolist() == [0, 1, 2, 0, 1]
     assert TinyImages  # the laws' own data have pictures too
+
+
+def test_a_mistake_is_what_the_threshold_gets_wrong() -> None:
+    """Of four samples the likelier class is wrong for one, the threshold of 20 % for another two."""
+    second = torch.tensor([0.3, 0.1, 0.4, 0.9])
+    outputs, target = torch.stack([(1 - second).log(), second.log()], dim=1), torch.tensor([0, 0, 1, 0])
+    predictions = Predictions(torch.arange(4), outputs, target)
+    at_half = [(index, answer) for index, _, answer, _ in confident_mistakes(predictions, 9, Classify())]
+    at_fifth = [(index, answer) for index, _, answer, _ in confident_mistakes(predictions, 9, Classify(threshold=0.2))]
+    assert at_half == [(3, 1), (2, 0)] == [(index, answer) for index, _, answer, _ in confident_mistakes(predictions, 9)]
+    assert at_fifth == [(3, 1), (0, 1)]
+
+
+def test_the_kept_mistakes_are_those_of_the_fitted_threshold(tmp_path: Path) -> None:
+    """Precision is asked for, so that the threshold lies high; prediction and the album agree on who is wrong."""
+    draw = np.random.default_rng(0)
+    y = (np.arange(400) % 4 == 0).astype(np.int64)
+    x = draw.integers(0, 120, size=(400, 8, 8, 1), dtype=np.uint8) + (40 * y)[:, None, None, None].astype(np.uint8)
+    x[::3] = draw.integers(0, 160, size=x[::3].shape, dtype=np.uint8)
+    np.savez(tmp_path / "two.npz", x=x, y=y)
+    edits = ("data=arrays", f"data.path={tmp_path}/two.npz", "task.threshold_by=f_score", "task.threshold_by.beta=3", "run.epochs=3")
+    folder = train(tmp_path / "run", *edits, base=("model.hidden=[8]", "run.batch_size=32", "run.threads=1", "run.trackers=[]")).folder
+    kept, fitted = load_file(folder / "predictions.safetensors"), json.loads((folder / "artifact.json").read_text())["task"]["threshold"]
+    told = json.loads((folder / "pictures" / "index.json").read_text())["mistakes"]
+    answer = (kept["outputs"].double().softmax(1)[:, 1] >= fitted).long()
+    wrong = set((answer != kept["target"]).nonzero().flatten().tolist())
+    assert not torch.equal(answer, kept["outputs"].argmax(1)), "the threshold changes an answer"
+    assert {row["index"] for row in told} <= wrong and len(told) == min(24, len(wrong)) > 0
+    labels = [
+        row["label"]
+        for row in torchstone.load(folder, device="cpu").predict(
+            prepare(load_experiment(folder / "experiment.toml")).splits.test.fetch(np.array([row["index"] for row in told]))[0].numpy()
+        )
+    ]
+    assert labels == [row["label"] for row in told]
+    assert f"from a probability of {100 * fitted:.1f}" in torchstone.report.page(folder).replace("\u202f", " ")

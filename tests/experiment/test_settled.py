@@ -16,6 +16,8 @@ from torchstone.core.errors import UserError
 from torchstone.experiment import load_experiment
 from torchstone.metrics import FScore
 from torchstone.tasks import Classify
+from torchstone.train import results
+from torchstone.train.results import load_best
 
 SHORT = (
     *("model=mlp", "model.hidden=[8]", "averaging=none", "optimizer.lr=0.02", "batch_transforms=[]", "run.epochs=4"),
@@ -112,3 +114,17 @@ def test_a_threshold_needs_two_classes() -> None:
     for edit, message in (("task.temperature=0", "must be > 0 and finite"), ("task.threshold=2", r"must be in \[0, 1\]")):
         with pytest.raises(UserError, match=message):
             torchstone.train(torchstone.recipes.digits_mini(), edit, out="never")
+
+
+@pytest.mark.parametrize("edits", [(), ("task.calibration=temperature",)])
+def test_the_best_weights_are_read_once(data: Path, tmp_path: Path, edits: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(job: Any, state: Any) -> None:
+        read.append(job.folder)
+        load_best(job, state)
+
+    monkeypatch.setattr(results, "load_best", counted)
+    metrics, _ = train(data, tmp_path / "run", "run.select=best", "optimizer.lr=1", *edits)
+    assert len(read) == 1 and metrics["best"]["step"] < metrics["steps"]
+    assert evaluated(tmp_path / "run")["final"]["accuracy"] == metrics["final"]["accuracy"]

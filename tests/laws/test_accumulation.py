@@ -51,8 +51,8 @@ MODELS: dict[str, tuple[Any, ...]] = {
         GPTConfig(depth=1, dim=16, num_heads=2, positions="learned", norm="rms", bias=True),
     ),
 }
-NORMED = {"conv_net", "resnet", "cifar_resnet", "fast_conv_net", "mobilenetv2", "pretrained"}
-"""Models with batch norm, or with the body of any: no claim is made for them (see regressions/test_peers.py, case 14)."""
+NORMED = {"conv_net", "resnet", "cifar_resnet", "fast_conv_net", "mobile_net_v2", "pretrained"}
+"""Models with batch norm, or with the body of any: no claim is made for them (see regressions/test_divisor.py, case 14)."""
 
 
 def tried(kind: str, model: Any, loss: Any) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from torchstone.core.protocols import ImageShape
-from torchstone.models import FastConvNetConfig, LenetConfig, MobilenetV2Config
+from torchstone.models import FastConvNetConfig, LenetConfig, MobileNetV2Config
 from torchstone.models.vision.cifar_resnet import CIFAR_RESNET20, CIFAR_RESNET32, CIFAR_RESNET44, CIFAR_RESNET56, CIFAR_RESNET110
 from torchstone.models.vision.fast_conv_net import AIRBENCH94
 from torchstone.models.vision.mobilenet import MOBILENET_V2, rounded
@@ -77,7 +77,7 @@ def test_fast_conv_net_in_closed_form():
 @pytest.mark.parametrize(("width", "expected"), [(0.5, 1_968_680), (1.4, 6_108_776)])
 def test_mobilenet_widths_are_timms(width, expected):
     """mobilenetv2_050 and mobilenetv2_140."""
-    assert parameters(on_meta(MobilenetV2Config(width=width), PHOTO, 1000)) == expected
+    assert parameters(on_meta(MobileNetV2Config(width=width), PHOTO, 1000)) == expected
 
 
 def test_channels_are_rounded_to_eights_but_never_far_down():

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from torchstone.core.protocols import Facts, ImageShape, VectorShape
-from torchstone.models import CifarResnetConfig, LenetConfig, MobilenetV2Config, ResnetConfig, VITConfig
+from torchstone.models import CifarResnetConfig, LenetConfig, MobileNetV2Config, ResnetConfig, VITConfig
 from torchstone.models.vision.cifar_resnet import PadShortcut
 from torchstone.models.vision.lenet import READS, scaled_tanh
 from torchstone.models.vision.vit import attention, resampled
@@ -26,7 +26,7 @@ def sizes_of(model, x):
 # --- ResNet ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("Config", [ResnetConfig, MobilenetV2Config])
+@pytest.mark.parametrize("Config", [ResnetConfig, MobileNetV2Config])
 def test_auto_stem_is_small_up_to_64_pixels_and_is_written_out(Config):
     for side, stem in ((32, "small"), (64, "small"), (65, "imagenet"), (224, "imagenet")):
         resolved = Config().resolve(Facts(inputs=ImageShape(3, side, 400)))
@@ -39,7 +39,7 @@ def test_sizes_of_the_stages():
     with torch.device("meta"):
         small = ResnetConfig().build(COLOR, 5)
         large = ResnetConfig(depth=50).build(ImageShape(3, 224, 200), 5)
-        mobile, mobile_small = MobilenetV2Config().build(ImageShape(3, 224, 224), 5), MobilenetV2Config().build(COLOR, 5)
+        mobile, mobile_small = MobileNetV2Config().build(ImageShape(3, 224, 224), 5), MobileNetV2Config().build(COLOR, 5)
         x, y, z = torch.empty(2, 3, 32, 32), torch.empty(2, 3, 224, 200), torch.empty(2, 3, 224, 224)
     assert sizes_of(small, x) == [(32, 32), (16, 16), (8, 8), (4, 4)]
     assert sizes_of(large, y) == [(56, 50), (28, 25), (14, 13), (7, 7)]

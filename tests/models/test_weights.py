@@ -12,7 +12,7 @@ from PIL import Image
 from reference import layouts
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape
-from torchstone.models import CifarResnetConfig, ConvNetConfig, FastConvNetConfig, MobilenetV2Config, ResnetConfig, VITConfig, load_body
+from torchstone.models import CifarResnetConfig, ConvNetConfig, FastConvNetConfig, MobileNetV2Config, ResnetConfig, VITConfig, load_body
 from torchstone.models.vision.resnet import RESNET50
 from torchstone.models.vision.vit import VIT_B16
 
@@ -52,7 +52,7 @@ def test_resnet_under_torchvisions_names(depth, counts):
 @pytest.mark.parametrize("layout", ["torchvision", "timm"])
 def test_mobilenet_under_their_names(layout):
     state = layouts.mobilenet_state(layout, 5)
-    model = MobilenetV2Config(stem="imagenet").build(ImageShape(3, 64, 64), 5).double().eval()
+    model = MobileNetV2Config(stem="imagenet").build(ImageShape(3, 64, 64), 5).double().eval()
     done = load_body(model, state, "file")
     assert (done.loaded, len(done.left_out), done.fresh) == (len(state) - 2, 2, ("head.weight", "head.bias"))
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
@@ -277,12 +277,12 @@ def test_positions_that_are_no_square_grid_are_refused():
 @pytest.mark.parametrize("name", ["layer9.0.conv1.weight", "layer1.7.conv1.weight", "layer1.0.conv4.weight", "layer1.x.conv1.weight", "."])
 def test_names_beyond_the_model_have_no_place(name):
     assert ResnetConfig(width=4).build(COLOR, 5).our_name(name) is None
-    assert MobilenetV2Config(width=0.1).build(COLOR, 5).our_name(name) is None
+    assert MobileNetV2Config(width=0.1).build(COLOR, 5).our_name(name) is None
     assert VITConfig(depth=1, dim=12, num_heads=2).build(COLOR, 5).our_name(name) is None
 
 
 def test_blocks_beyond_the_model_have_no_place():
-    mobile = MobilenetV2Config(width=0.1).build(COLOR, 5)
+    mobile = MobileNetV2Config(width=0.1).build(COLOR, 5)
     assert mobile.our_name("features.17.conv.2.weight") == "blocks.16.project.weight"
     for name in ("features.18.conv.2.weight", "features.0.conv.2.weight", "blocks.1.2.conv_pw.weight", "blocks.6.1.conv_pw.weight"):
         assert mobile.our_name(name) is None

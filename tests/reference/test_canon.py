@@ -38,14 +38,14 @@ ROWS: dict[str, dict[str, str]] = {
     },
     "C6": {"torchstone.nn": "DropPath DropBlock WordDropout", "model_transforms": "drop_path_ramp"},
     "D1": {
-        "loss": "mse mae huber smoothl1 cross_entropy bce nll kl_div poisson_nll gaussian_nll margin_ranking hinge_embedding "
+        "loss": "mse mae huber smooth_l1 cross_entropy bce nll kl_div poisson_nll gaussian_nll margin_ranking hinge_embedding "
         "multilabel_margin multilabel_soft_margin multi_margin soft_margin cosine_embedding triplet ctc"
     },
     "D2": {"loss": "cross_entropy focal bce"},
     "D3": {"traps": "d3"},
     "D5": {"loss": "kl_div js_div", "traps": "d5"},
     "D6": {
-        "loss": "cross_entropy focal logit_adjustment ldam contrastive infonce arcface supervised_contrastive center",
+        "loss": "cross_entropy focal logit_adjustment ldam contrastive info_nce arcface supervised_contrastive center",
         "model_transforms": "cosine_head",
     },
     "D7": {"loss": "l1_boxes iou giou diou ciou varifocal distribution_focal set_prediction"},
@@ -67,7 +67,7 @@ ROWS: dict[str, dict[str, str]] = {
     "E6": {"gradient_transforms": "clip_by_norm clip_by_value adaptive_clip centralize gradient_noise", "traps": "e6"},
     "E7": {"stop": "patience", "torchstone": "train_folds", "data": "fold"},
     "G1": {
-        "metrics": "accuracy precision recall f_beta specificity matthews class_report topk confusion",
+        "metrics": "accuracy precision recall f_beta specificity matthews class_report top_k confusion",
         "traps": "g1",
     },
     "G2": {"metrics": "curves roc_auc average_precision calibration_error reliability log_loss brier"},

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from report.reading_page import seen
+from report.sample_run import sample_run
+from report.sample_study import sample_study
 from torchstone.cli import main, output, report
 from torchstone.cli.parsing import Parser
 from torchstone.core.errors import UserError
@@ -50,3 +52,25 @@ def test_a_run_that_was_trained(tmp_path: Path) -> None:
     page = seen((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert {"curves", "confusion", "classes", "data", "experiment", "environment", "use"} <= set(page.ids())
     assert "95 % interval" in page.text and "Not everything could be read" not in page.text
+
+
+def test_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sample_study(tmp_path / "studies" / "small")
+    assert run(str(folder)) == output.DONE
+    assert capsys.readouterr().out == f"{folder}/report.html\n"
+    assert "averaging=ema helps" in seen((folder / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_several_runs_stand_side_by_side_beside_them(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = sample_run(tmp_path / "runs" / "digits" / "run")
+    assert run(str(made), str(other), "--json") == output.DONE
+    path = tmp_path / "runs" / "side-by-side.html"
+    assert json.loads(capsys.readouterr().out) == {"report": str(path), "bytes": path.stat().st_size}
+    assert {"results", "differences", "curves"} <= set(seen(path.read_text(encoding="utf-8")).ids())
+    assert not (made / "report.html").exists()
+
+
+def test_a_study_has_a_page_of_its_own(made: Path, tmp_path: Path) -> None:
+    folder = sample_study(tmp_path / "studies" / "small")
+    with pytest.raises(UserError, match="a page of its own"):
+        run(str(made), str(folder))

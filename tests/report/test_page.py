@@ -20,7 +20,20 @@ from torchstone import report
 from torchstone.core.errors import UserError
 from torchstone.report.reading import read_run
 
-ALL = ["curves", "confusion", "classes", "mistakes", "augmentation", "calibration", "data", "experiment", "speed", "environment", "use"]
+ALL = [
+    "curves",
+    "confusion",
+    "classes",
+    "mistakes",
+    "augmentation",
+    "ranking",
+    "calibration",
+    "data",
+    "experiment",
+    "speed",
+    "environment",
+    "use",
+]
 
 
 def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -94,7 +107,7 @@ def test_an_edited_list_and_a_place_that_is_gone(made: Path) -> None:
     ("gone", "sections"),
     [
         ("pictures", ["mistakes", "augmentation"]),
-        ("predictions.safetensors", ["calibration"]),
+        ("predictions.safetensors", ["ranking", "calibration"]),
         ("log.jsonl", ["curves"]),
         ("experiment.toml", ["experiment"]),
         ("environment.json", ["speed", "environment"]),

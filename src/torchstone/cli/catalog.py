@@ -1,6 +1,7 @@
 """Every part there is, by the seat it fits in: read from the unions, which are the registry."""
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from torchstone.experiment import Experiment
 from torchstone.recipes import RECIPES
 from torchstone.train.method import Method
 from torchstone.train.settings import Run
+
+ABBREVIATED = ("al.", "e.g.", "i.e.", "vs.")
+"""What ends in a point and ends no sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,14 @@ def _seat(path: str, name: str, cls: type) -> Seat:
 
 def recipes() -> dict[str, str]:
     """Name -> one line."""
-    return {name: first_line(recipe) for name, recipe in RECIPES.items()}
+    return {name: first_sentence(recipe) for name, recipe in RECIPES.items()}
 
 
-def first_line(thing: Any) -> str:
-    """The first line of its own docstring."""
-    return (inspect.getdoc(thing) or "").split("\n")[0]
+def first_sentence(thing: Any) -> str:
+    """The first sentence of its own docstring, however many lines it takes."""
+    paragraph = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+    ends = (match.end() for match in re.finditer(r"[.!?](?=\s+[A-Z`])", paragraph) if not paragraph[: match.end()].endswith(ABBREVIATED))
+    return paragraph[: next(ends, len(paragraph))]
 
 
 def spelled(value: Any) -> str:

@@ -1,139 +1,222 @@
-"""`torchstone doctor`: looks at an experiment before it is trained, or at a run. `--rate`: which learning rate; `--saddle`: what kind of
-place the weights of a run have come to."""
+"""`torchstone doctor`: what is wrong with an experiment before it is trained, or with a run; `--rate` and `--saddle` are in `cli.rate`."""
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_device, add_json
-from torchstone.cli.pictures import check_new_picture, free_name, write_new_picture
+from torchstone.cli.rate import told_rate, told_saddle
 from torchstone.core.errors import UserError
+from torchstone.core.layout import EXPERIMENT, PICTURES
 
 if TYPE_CHECKING:
+    from torchstone.doctor import Examination, Finding
     from torchstone.experiment import Experiment
-    from torchstone.report.figure import Figure
-    from torchstone.train.rate_finder import RateTest
 
-HELP = "looks at an experiment before it is trained (--rate finds a learning rate) or at a run (--saddle)"
-EXAMPLES = """  torchstone doctor digits --rate                          a table, the curve, a suggestion; rate.png
-  torchstone doctor digits --rate optimizer=sgd
-  torchstone doctor runs/digits/run/experiment.toml --rate --low 1e-5 --high 1 --out sgd.png
-  torchstone doctor digits --rate --json
-  torchstone doctor runs/digits/run --saddle               gradient, extreme curvatures: minimum, saddle, or not there yet"""
-PICTURE = Path("rate.png")
-ROWS = 16
+HELP = "looks for what is wrong: before a training (data, first steps of a copy of the model), or in a run"
+EXAMPLES = """  torchstone doctor digits                                 every check before training, in under a minute
+  torchstone doctor digits optimizer.lr=10 --only overfit_one_batch,loss_at_init
+  torchstone doctor digits --out looked                    the same, with pictures and findings.json in looked/
+  torchstone doctor runs/digits/run                        what its probes collected: run.trackers+=probes before the run
+  torchstone doctor digits --rate                          a learning-rate range test: a table, the curve, a suggestion; rate.png
+  torchstone doctor digits --rate optimizer=sgd --low 1e-5 --high 1 --out sgd.png
+  torchstone doctor runs/digits/run --saddle               gradient, extreme curvatures: minimum, saddle, or not there yet
+
+Findings are no failure: the exit code is 0 unless the input is wrong."""
+WIDTH = 110
+ROWS = 6
+"""Rows of a table that the terminal shows."""
 
 
 def add(parser: Parser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name from `torchstone list recipes` or a .toml file; for --saddle a run")
+    parser.add_argument(
+        "recipe", metavar="RECIPE|RUN", help="a name from `torchstone list recipes`, a .toml file, or a run folder (--saddle: a run folder)"
+    )
     parser.add_argument("edits", metavar="EDIT", nargs="*", default=[], help="path=value, as for train")
+    parser.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone, by the names that are printed")
     parser.add_argument("--rate", action="store_true", help="learning-rate range test, on a copy: the rate rises until the loss explodes")
     parser.add_argument("--saddle", action="store_true", help="the training loss of a run: its gradient, its curvatures, and a verdict")
-    parser.add_argument("--low", type=float, metavar="RATE", default=1e-7, help="the first rate (1e-7)")
-    parser.add_argument("--high", type=float, metavar="RATE", default=10.0, help="the last rate (10)")
-    parser.add_argument("--steps", type=int, metavar="N", default=200, help="updates from the one to the other (200)")
+    parser.add_argument("--low", type=float, metavar="RATE", default=1e-7, help="of --rate: the first rate (1e-7)")
+    parser.add_argument("--high", type=float, metavar="RATE", default=10.0, help="of --rate: the last rate (10)")
+    parser.add_argument("--steps", type=int, metavar="N", default=200, help="of --rate: updates from the one to the other (200)")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.png", help="where the curve is drawn; else rate.png here, rate-2.png if that exists …"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for findings.json and the pictures; else nothing is written. Of --rate a FILE.png (else rate.png)",
     )
     parser.add_argument("--seed", metavar="N", help="the edit run.seed=N")
     add_device(parser)
-    add_json(parser, "what was measured")
+    add_json(parser, "the findings and what each check measured (of --rate and --saddle: what was measured)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from torchstone.cli.explain import pictured
-    from torchstone.cli.train import find_recipe
-
     if arguments.saddle:
         return told_saddle(arguments)
-    if not arguments.rate:
-        raise UserError("say what the doctor is to look at: --rate or --saddle; see torchstone doctor --help")
-    if arguments.out is not None:
-        check_new_picture(arguments.out, "--out")
-    experiment, _ = find_recipe(arguments.recipe)
-    seen = tested(experiment, arguments)
-    picture: Path = arguments.out or free_name(PICTURE)
-    write_new_picture(picture, [figure(seen)], "--out")
+    if arguments.rate:
+        return told_rate(arguments)
+    out: Path | None = arguments.out
+    if out is not None and out.exists():
+        raise UserError(f"--out {out}: it exists already; choose another folder")
+    only = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    folder = Path(arguments.recipe)
+    album: dict[str, bytes] = {}
+    if folder.is_dir() and (folder / EXPERIMENT).is_file():
+        if arguments.edits or only or arguments.seed is not None:
+            raise UserError(f"{folder} is a run and is judged as it was: leave out edits, --seed and --only")
+        from torchstone.doctor.during import judge
+
+        examination = judge(folder)
+        edits: list[str] = []
+    else:
+        edits = [*arguments.edits, *([] if arguments.seed is None else [f"run.seed={arguments.seed}"])]
+        edits += [] if arguments.device == "auto" else [f"run.device={arguments.device}"]
+        examination = examined(arguments.recipe, edits, only, album if out is not None else None)
+    if out is not None and output.prints():
+        write(out, examination, album)
     if arguments.json:
-        output.say_json(document(seen, picture))
+        output.say_json(examination.document())
         return output.DONE
-    for line in [*told(seen, arguments.recipe, arguments.edits), "", *pictured([figure(seen)]), "", f"picture: {output.short(picture)}"]:
+    for line in told(examination, arguments.recipe, edits):
         output.say(line)
+    if out is not None:
+        output.say(f"written: {output.short(out)}")
     return output.DONE
 
 
-def told_saddle(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
+def examined(recipe: str, edits: Sequence[str], only: Sequence[str], album: dict[str, bytes] | None) -> "Examination":
+    from torchstone.cli.train import find_recipe
+    from torchstone.doctor import examine
 
-    from torchstone.experiment import saddle_of_run
-
-    if arguments.rate or arguments.edits:
-        raise UserError("--saddle looks at a run as it is: leave out --rate and the edits")
-    found = saddle_of_run(Path(arguments.recipe))
-    if arguments.json:
-        output.say_json(asdict(found))
-        return output.DONE
-    for line in found.lines():
-        output.say(line)
-    return output.DONE
+    return examine(find_recipe(recipe)[0], *edits, only=only, album=album)
 
 
-def tested(experiment: "Experiment", arguments: argparse.Namespace) -> "RateTest":
-    """The range test of the experiment with its edits. Nothing is written."""
-    import torch
+def write(out: Path, examination: "Examination", album: dict[str, bytes]) -> None:
+    """A new folder: findings.json, and pictures/ where there are any."""
+    from torchstone.core import files
+    from torchstone.core.json_text import to_json
+    from torchstone.doctor.finding import FILE
 
-    from torchstone.core import ranks, tree
-    from torchstone.experiment import choose_device, prepare, threads_restored
-    from torchstone.train.rate_finder import rate_test
+    def fill(folder: Path) -> None:
+        files.write_new(folder / FILE, (to_json(examination.document(), indent=2) + "\n").encode())
+        if album:
+            files.make_folder(folder / PICTURES)
+        for name, content in album.items():
+            files.write_new(folder / PICTURES / name, content)
 
-    edits = [*arguments.edits, *([] if arguments.seed is None else [f"run.seed={arguments.seed}"])]
-    edits += [] if arguments.device == "auto" else [f"run.device={arguments.device}"]
-    experiment = tree.edit(experiment, edits)
-    with ranks.joined(torch.device(choose_device(experiment.run.device))), threads_restored():
-        prepared = prepare(experiment)
-        torch.set_num_threads(prepared.experiment.run.threads or 1)
-        job = prepared.job(Path(), {})
-        return rate_test(job, prepared.model, low=arguments.low, high=arguments.high, steps=arguments.steps)
+    files.new_folder(out, fill)
 
 
-def figure(seen: "RateTest") -> "Figure":
-    from torchstone.report.figure import Figure, Line, Mark
-
-    lines = (Line("smoothed", seen.rates, seen.smoothed), Line("each step", seen.rates, seen.losses))
-    marks = [Mark(f"{name} {value:.1e}", value) for name, value in (("steepest", seen.steepest), ("minimum/10", seen.tenth)) if value]
-    top = 2 * max(seen.smoothed[:3])
-    return Figure("training loss as the rate rises", seen.path, lines, "loss", log_x=True, marks=tuple(marks), highest=top)
+# --- what is said ----------------------------------------------------------------------------------------------------
 
 
-def document(seen: "RateTest", picture: Path) -> dict[str, Any]:
-    return {
-        "path": f"method.{seen.path}",
-        "value": seen.before,
-        "steepest": seen.steepest,
-        "minimum": seen.minimum,
-        "minimum_tenth": seen.tenth,
-        "stopped": seen.stopped,
-        "steps": len(seen.rates),
-        "rates": list(seen.rates),
-        "losses": list(seen.losses),
-        "smoothed": list(seen.smoothed),
-        "picture": str(picture),
-    }
+def told(examination: "Examination", recipe: str, edits: Sequence[str]) -> list[str]:
+    """Findings, then what passed, then what was skipped and why."""
+    from torchstone.doctor.finding import SEVERITIES
 
-
-def told(seen: "RateTest", recipe: str, edits: list[str]) -> list[str]:
-    every = max(1, len(seen.rates) // ROWS)
-    rows = [
-        (f"{seen.rates[i]:.2e}", output.number(seen.losses[i]), output.number(seen.smoothed[i])) for i in range(0, len(seen.rates), every)
+    lines: list[str] = []
+    for finding in examination.findings:
+        lines += [*told_finding(finding, recipe, edits), ""]
+    by = {outcome: [check for check in examination.checks if check.outcome == outcome] for outcome in ("passed", "found", "skipped")}
+    counts = [
+        f"{n} {severity}{'' if n == 1 else 's'}"
+        for severity in SEVERITIES
+        if (n := sum(f.severity == severity for f in examination.findings))
     ]
-    lines = [*output.table([("rate", "loss", "smoothed"), *rows]), "", f"stopped after {len(seen.rates)} steps: {seen.stopped}"]
-    if seen.steepest is None or seen.tenth is None or seen.minimum is None:
-        return [*lines, "no suggestion: the loss never fell; more --steps, or another range, may show more"]
-    return [
-        *lines,
-        f"steepest fall at   {seen.steepest:.1e}",
-        f"minimum/10 is at   {seen.tenth:.1e}   (minimum at {seen.minimum:.1e})",
-        f"now                {seen.before:.1e}   (method.{seen.path})",
-        f"try: torchstone train {' '.join([recipe, *edits, f'{seen.path}={seen.steepest:.1e}'])}",
-    ]
+    lines.append(f"{', '.join(counts) or 'no findings'}; {len(examination.checks)} checks in {examination.seconds:.0f} s")
+    if by["passed"]:
+        lines += hanging("passed: ", ", ".join(check.check for check in by["passed"]))
+    if by["skipped"]:
+        lines += hanging("skipped: ", "; ".join(f"{check.check} ({check.why})" for check in by["skipped"]))
+    return lines
+
+
+def told_finding(finding: "Finding", recipe: str, edits: Sequence[str]) -> list[str]:
+    lines = hanging(f"{finding.severity + ':':<9}", f"{finding.summary} [{finding.check}]")
+    numbers = [] if finding.value is None or finding.threshold is None else [f"{finding.value:.3g} against {finding.threshold:.3g}"]
+    reason = ": ".join([*numbers, finding.because] if finding.because else numbers)
+    lines += hanging(" " * 9, reason) if reason else []
+    lines += [" " * 9 + line for line in told_evidence(finding.evidence)]
+    lines += hanging(" " * 9, finding.advice) if finding.advice else []
+    if finding.remedy:
+        lines.append(" " * 9 + "try: " + pasted(recipe, edits, finding.remedy))
+    return lines
+
+
+def told_evidence(evidence: dict[str, Any] | None) -> list[str]:
+    """The first rows of a table, the ends of a curve, the largest and smallest bars, where the pictures are."""
+    match evidence:
+        case {"kind": "table", "columns": columns, "rows": rows}:
+            more = [f"… {len(rows) - ROWS} more in --json"] if len(rows) > ROWS else []
+            cells = [[str(name) for name in columns], *([cell(value) for value in row] for row in rows[:ROWS])]
+            return ["  " + line for line in [*output.table(cells), *more]]
+        case {"kind": "curve", "x": x, "lines": lines}:
+            return [f"  {line['name']}: {course(line['y'])} over {len(line['x'])} {x}s" for line in lines if line["y"]]
+        case {"kind": "bars", "labels": labels, "values": values}:
+            order = sorted(zip(values, labels, strict=True), reverse=True)
+            few = order if len(order) <= ROWS else [*order[:3], *order[-3:]]
+            return ["  " + ", ".join(f"{label}: {value:g}" for value, label in few)]
+        case {"kind": "images", "files": names}:
+            return [f"  {len(names)} pictures: {names[0]} …"] if names else []
+        case _:
+            return []
+
+
+def course(values: Sequence[float | None]) -> str:
+    """A curve in five numbers."""
+    every = [values[round(i * (len(values) - 1) / 4)] for i in range(5)] if len(values) > 5 else list(values)
+    return " > ".join("-" if value is None or value != value else f"{value:.2g}" for value in every)
+
+
+def cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def hanging(first: str, text: str) -> list[str]:
+    """Lines of at most `WIDTH` characters, those after the first indented."""
+    return wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
+
+
+def pasted(recipe: str, edits: Sequence[str], remedy: Sequence[str]) -> str:
+    """The command that trains with the remedy. Edits of the user's that the remedy takes back are left out."""
+    from torchstone.core import tree
+
+    base = known(recipe)
+    kept = [edit for edit in edits if not any(taken_back(edit, other) for other in remedy)]
+    short = [edit.removeprefix("method.") for edit in remedy]
+    for tried in ([*kept, *short], [*kept, *remedy]):
+        try:
+            if tree.edit(base, tried) == tree.edit(base, [*kept, *remedy]):
+                return command(recipe, tried)
+        except UserError:
+            continue
+    inside = [edit for edit in kept if not any(place(edit).startswith(f"{place(other)}.") for other in remedy)]
+    return command(recipe, [*inside, *remedy])
+
+
+def command(recipe: str, edits: Sequence[str]) -> str:
+    return "torchstone train " + " ".join(map(shlex.quote, [recipe, *edits]))
+
+
+def taken_back(edit: str, remedy: str) -> bool:
+    """Whether the remedy sets what the edit set, or takes out what it put in."""
+    if place(edit) != place(remedy):
+        return False
+    added = edit.partition("+=")[2]
+    return not added or added.strip() == remedy.partition("-=")[2]
+
+
+def place(edit: str) -> str:
+    """The path of an edit, below the method."""
+    return edit.partition("=")[0].strip(" +-").removeprefix("method.")
+
+
+def known(recipe: str) -> "Experiment":
+    from torchstone.cli.train import find_recipe
+
+    path = Path(recipe)
+    return find_recipe(str(path / EXPERIMENT) if path.is_dir() else recipe)[0]

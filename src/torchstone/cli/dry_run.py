@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 
 from torchstone import profile
@@ -14,10 +12,9 @@ from torchstone.core import ranks, tree
 from torchstone.data.ready import ready
 from torchstone.experiment import Experiment, Prepared, choose_device, prepare, threads_restored
 from torchstone.experiment.group_table import group_lines, group_table
-from torchstone.experiment.running import plan_lines, speed_lines
+from torchstone.experiment.running import chosen_lines, plan_lines, speed_lines
+from torchstone.experiment.trying import evaluation_trial
 from torchstone.train.build import build_state
-from torchstone.train.evaluate import evaluate
-from torchstone.train.loop import Job
 from torchstone.train.method import averages
 from torchstone.train.speed import trial
 
@@ -41,7 +38,10 @@ def dry_run(experiment: Experiment, edits: Sequence[str]) -> DryRun:
         if run.threads is not None:
             torch.set_num_threads(run.threads)
         facts = measured(prepared)
-    lines = [f"# {line}" for line in [*described(facts), *group_lines(prepared), *plan_lines(prepared), *speed_lines(prepared)]]
+    lines = [
+        f"# {line}"
+        for line in [*described(facts), *group_lines(prepared), *chosen_lines(prepared), *plan_lines(prepared), *speed_lines(prepared)]
+    ]
     toml = tree.to_toml(prepared.experiment)
     return DryRun({"experiment": tree.encode(prepared.experiment), **facts}, "\n".join([*lines, "", toml]).rstrip("\n"))
 
@@ -65,10 +65,10 @@ def measured(prepared: Prepared) -> dict[str, Any]:
     )
     job = prepared.job(Path(), {})
     step_seconds = trial(job, state)
-    evaluation_seconds = evaluation_trial(job, state)
+    evaluation_seconds, _ = evaluation_trial(job, state)
     evaluations = -(-job.total // job.evaluate_every)
     sizes = dict(prepared.facts.sizes)
-    looks = evaluations * sizes["validation"] + sizes["test"]
+    looks = (evaluations + 1) * sizes["validation"] + sizes["test"]
     return {
         "data": {
             "inputs": tree.encode(prepared.facts.inputs) | {"kind": tree.kind_of(prepared.facts.inputs)},
@@ -89,39 +89,6 @@ def measured(prepared: Prepared) -> dict[str, Any]:
         "seconds_per_step": step_seconds,
         "estimated_seconds": job.total * step_seconds + looks * evaluation_seconds,
     }
-
-
-class Head:
-    """The first samples of a split."""
-
-    def __init__(self, split: Any, count: int) -> None:
-        self.split, self.count = split, min(count, len(split))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def fetch(self, indices: np.ndarray) -> Any:
-        return self.split.fetch(indices)
-
-
-def evaluation_trial(job: Job, state: Any) -> float:
-    """Seconds a sample of an evaluation, from one batch a rank."""
-    head = Head(job.splits.validation, job.run.evaluation_batch_size * ranks.world())
-    started = perf_counter()
-    evaluate(
-        state.evaluated,
-        head,
-        loss=job.method.loss,  # type: ignore[arg-type]
-        metrics=job.metrics,
-        device=job.device,
-        batch_size=job.run.evaluation_batch_size,
-        precision=job.run.precision,
-        memory_format=job.run.memory_format,
-        forward=getattr(job.task, "forward", None),
-        sample_transforms=job.method.sample_transforms,
-        batch_transforms=job.method.batch_transforms,
-    )
-    return (perf_counter() - started) / len(head)
 
 
 def described(facts: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_device, add_json
-from torchstone.core.errors import UserError, warn
+from torchstone.core.errors import UserError, plural, warn
 
 if TYPE_CHECKING:
     from torchstone.core.protocols import Split
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     of = f"an ensemble of {document['ensemble']}" if document.get("ensemble") else f"weights of {document['checkpoint']}"
     output.say(f"{where}, {of}")
     if document.get("class_counts"):
-        output.say(f"  {document['samples']} samples: {counted(document['class_counts'])}")
+        output.say(f"  {plural(document['samples'], 'sample')}: {counted(document['class_counts'])}")
     for line in output.table([(name, output.number(value)) for name, value in scalars(document["final"]).items()], indent="  "):
         output.say(line)
     return output.DONE
@@ -121,7 +121,7 @@ def described(other: "Labeled", path: Path, skipped: list[str]) -> dict[str, Any
     from torchstone.ship.inputs import FIRST
 
     if skipped:
-        warn(f"{path}: {len(skipped)} pictures skipped: {'; '.join(skipped[:FIRST])}")
+        warn(f"{path}: {plural(len(skipped), 'picture')} skipped: {'; '.join(skipped[:FIRST])}")
     return {
         "part": other.part,
         "samples": len(other.split),

@@ -143,4 +143,4 @@ def pictured(drawn: Sequence["Figure"], columns: int | None = None) -> list[str]
 
 def told_seat(document: dict[str, Any]) -> list[str]:
     lines = [f"{document['seat']}: {document['doc']}", f"default: {document['default']}", ""]
-    return lines + output.table([(part["kind"], part["doc"]) for part in document["parts"]], indent="  ")
+    return lines + output.wrapped([(part["kind"], part["doc"]) for part in document["parts"]], indent="  ")

@@ -9,9 +9,9 @@ import sys
 from typing import Any
 
 from torchstone import models
-from torchstone.cli.catalog import Seat, first_line, spelled
+from torchstone.cli.catalog import Seat, first_sentence, spelled
 from torchstone.cli.curves import activation_figure, figures
-from torchstone.core.parts import Slot, choices, fields_of, kind_of, needed, slot_of
+from torchstone.core.parts import FieldFacts, Slot, choices, fields_of, kind_of, needed, slot_of
 from torchstone.nn import activation, init, norm
 from torchstone.nn.about import About
 from torchstone.report.figure import Figure
@@ -24,6 +24,10 @@ FAMILIES: dict[str, tuple[str, dict[str, About]]] = {
     "init": ("How the first weights are drawn, by name, wherever a model has the field.", getattr(init, "ABOUT", {})),
 }
 """What is chosen by name and is no part: family -> what it is, and each name with what it says of itself."""
+
+
+DULL = ("ignore_index", "given")
+"""Fields whose other values say something of the data or the model, and try nothing."""
 
 
 def explained(seat: Seat, cls: type) -> dict[str, Any]:
@@ -50,7 +54,7 @@ def explained(seat: Seat, cls: type) -> dict[str, Any]:
 
 
 def explained_seat(seat: Seat) -> dict[str, Any]:
-    parts = [{"kind": kind, "doc": first_line(cls)} for kind, cls in seat.parts.items()]
+    parts = [{"kind": kind, "doc": first_sentence(cls)} for kind, cls in seat.parts.items()]
     return {"seat": seat.path or seat.name, "doc": seat.doc, "default": seat.default, "parts": parts}
 
 
@@ -112,7 +116,7 @@ def data(figure: Figure) -> dict[str, Any]:
 
 
 def edits(seat: Seat, cls: type) -> list[str]:
-    """Edits that put the part in its seat and change its first plain number or word."""
+    """Edits that put the part in its seat and change its first plain number or word to another value that it takes."""
     if not seat.path:
         return []
     kind, facts = kind_of(cls), fields_of(cls)
@@ -121,16 +125,47 @@ def edits(seat: Seat, cls: type) -> list[str]:
     made = [f"{seat.path}+={value}" if seat.many else f"{seat.path}={value}"]
     own = inspect.get_annotations(cls)
     for name, field in sorted(facts.items(), key=lambda each: each[0] not in own):  # what it shares with its kin says least
-        if name not in needed(cls) and isinstance(field.default, int | float | str) and field.default != "":
-            made.append(f"{seat.path}.{f'{kind}.' if seat.many else ''}{name}={spelled(field.default)}")
+        value = None if name in needed(cls) or name in DULL else another(cls, name, field)
+        if value is not None:
+            made.append(f"{seat.path}.{f'{kind}.' if seat.many else ''}{name}={spelled(value)}")
             break
     return made
 
 
+def another(cls: type, name: str, field: FieldFacts) -> bool | int | float | str | None:
+    """A value of a field that is not its default and that the part takes; None where none is found."""
+    usual, slot = field.default, slot_of(field.annotation)
+    tried: list[bool | int | float | str] = []
+    match usual:
+        case bool():
+            tried = [not usual]
+        case int():
+            tried = [2 * usual, usual + 1, usual - 1]
+        case float():
+            near_one = [round(1 - 2 * (1 - usual), 6)] if 0.9 < usual < 1 else []  # a decay: half of it is another thing
+            tried = [*near_one, *(float(f"{value:.2g}") for value in (usual / 2, 2 * usual, 0.1, 0.5))]
+        case str():
+            tried = list(slot.words)
+    given = {other: sample(slot_of(fields_of(cls)[other].annotation)) for other in needed(cls)}
+    return next((value for value in tried if value != usual and type(value) is type(usual) and builds(cls, given | {name: value})), None)
+
+
+def builds(cls: type, values: dict[str, Any]) -> bool:
+    try:
+        cls(**values)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
 def placeholder(slot: Slot) -> str:
     """A value of the right type for a field that has no default."""
-    if slot.file:
-        return '"FILE"'
+    value = sample(slot)
+    return '"FILE"' if slot.file else "…" if value is None else spelled(value)
+
+
+def sample(slot: Slot) -> bool | int | float | str | None:
+    """The same as a value; None for what is no plain one."""
     if slot.words:
-        return str(slot.words[0])
-    return {bool: "true", int: "32", float: "0.1", str: "TEXT"}[slot.scalars[0]] if slot.scalars else "…"
+        return slot.words[0]
+    return {bool: True, int: 32, float: 0.1, str: "TEXT"}[slot.scalars[0]] if slot.scalars else None

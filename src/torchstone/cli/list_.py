@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     seats = catalog.seats()
     listed = {"recipes": ("Experiments to start from.", catalog.recipes())}
-    listed |= {seat.name: (seat.doc, {kind: catalog.first_line(cls) for kind, cls in seat.parts.items()}) for seat in seats.values()}
+    listed |= {seat.name: (seat.doc, {kind: catalog.first_sentence(cls) for kind, cls in seat.parts.items()}) for seat in seats.values()}
     listed |= {name: (doc, {kind: about.doc for kind, about in table.items()}) for name, (doc, table) in FAMILIES.items() if table}
     if arguments.what is not None:
         name = matching(arguments.what, list(listed))
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         if number:
             output.say()
         output.say(f"{name}: {doc}")
-        for line in output.table(list(parts.items()), indent="  "):
+        for line in output.wrapped(list(parts.items()), indent="  "):
             output.say(line)
     return output.DONE
 

@@ -9,13 +9,14 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from torchstone import __version__
-from torchstone.cli import doctor, env, eval_, explain, list_, output, predict, report, runs, soup, train
+from torchstone.cli import compare, doctor, env, eval_, explain, list_, output, predict, report, runs, soup, train
 from torchstone.cli.parsing import Parser
 from torchstone.core.errors import UserError, warn
 from torchstone.core.parts import hint
 
 VERBS = {
     "train": train,
+    "compare": compare,
     "eval": eval_,
     "predict": predict,
     "runs": runs,

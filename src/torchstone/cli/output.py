@@ -1,9 +1,11 @@
 """What reaches the terminal: text of the main rank on stdout, one `error: …` line on stderr, and the exit code that goes with it."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from torchstone.core.errors import Interrupted, UserError, WorkError, clean
@@ -11,6 +13,8 @@ from torchstone.core.json_text import to_json
 
 DONE, WORK_FAILED, WRONG_INPUT = 0, 1, 2
 INTERRUPTED = 128
+NARROWEST = 30
+"""Columns that a sentence beside a name is given at least."""
 
 
 def prints() -> bool:
@@ -34,6 +38,19 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
     """Lines with their columns aligned; the last column is left as it is."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
     return [indent + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+
+
+def wrapped(rows: Sequence[tuple[str, str]], indent: str = "") -> list[str]:
+    """A table of names and sentences. On a terminal a sentence goes on below its beginning; a pipe gets a line a row, whole."""
+    if not sys.stdout.isatty():
+        return table(rows, indent)
+    name = max((len(name) for name, _ in rows), default=0)
+    room = max(NARROWEST, shutil.get_terminal_size().columns - len(indent) - name - 2)
+    return [
+        line
+        for head, sentence in rows
+        for line in table([("" if place else head.ljust(name), part) for place, part in enumerate(wrap(sentence, room) or [""])], indent)
+    ]
 
 
 def short(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_device, add_json
 from torchstone.core import files
-from torchstone.core.errors import UserError, clean, warn
+from torchstone.core.errors import UserError, clean, plural, warn
 
 if TYPE_CHECKING:
     from torchstone.ship import Predictor
@@ -113,14 +113,14 @@ def answer(arguments: argparse.Namespace, predictor: "Predictor", folder: Path |
     if arguments.out is not None:
         classes = () if predictor.is_language else predictor.artifact.facts.classes
         files.write_durable(arguments.out, encoded(counted, arguments.out.suffix.lower(), classes, arguments.top))
-        output.say(f"{counted.count} {'answer' if counted.count == 1 else 'answers'} in {arguments.out}")
+        output.say(f"{plural(counted.count, 'answer')} in {arguments.out}")
     elif arguments.json:
         output.say_json([shortened(each, arguments.top) for each in counted])
     else:
         for each in counted:
             output.say(line(each, arguments.top))
     if folder is not None:
-        print(f"{counted.count} pictures in {clean(str(arguments.pictures))}", file=sys.stderr)
+        print(f"{plural(counted.count, 'picture')} in {clean(str(arguments.pictures))}", file=sys.stderr)
 
 
 class Counted:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torchstone.cli import output
 from torchstone.cli.parsing import Parser, add_json
-from torchstone.core.errors import UserError
+from torchstone.core.errors import UserError, WorkError
 from torchstone.core.layout import ENSEMBLE
 
 if TYPE_CHECKING:
+    from torchstone.doctor.finding import Finding
     from torchstone.experiment import Experiment, Trained
 
 HELP = "trains a recipe or a .toml file, with edits (path=value) applied left to right"
@@ -76,10 +77,41 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def train_with_report(experiment: "Experiment", *edits: str, **options: Any) -> "Trained":
-    """`train_experiment`, and at its end the run's page: what `torchstone.train` is in Python too."""
+    """`train_experiment`, and at its end what the doctor found and the run's page: what `torchstone.train` is in Python too."""
     from torchstone.experiment import train_experiment
 
-    return train_experiment(experiment, *edits, report=draw, **options)
+    told: list[str] = []
+
+    def over(run: Path) -> None:
+        told.extend(examined(run))
+        draw(run)
+
+    try:
+        return train_experiment(experiment, *edits, report=over, **options)
+    except WorkError as error:
+        error.finding = told[0] if told else error.finding
+        raise
+
+
+def examined(run: Path) -> list[str]:
+    """Writes findings.json; the summaries of the findings, the gravest first. What cannot be judged is a warning: the run is whole without
+    it."""
+    from torchstone.core.errors import warn
+    from torchstone.doctor.during import judge
+    from torchstone.doctor.finding import write_findings
+
+    try:
+        examination = judge(run)
+        write_findings(run, examination)
+    except Exception as error:
+        warn(f"{run}: the doctor gave no findings ({type(error).__name__}: {error}); torchstone doctor {run} tries again")
+        return []
+    return [diagnosis(finding) for finding in examination.findings]
+
+
+def diagnosis(finding: "Finding") -> str:
+    """One line: what was found, and the edits that may mend it."""
+    return f"{finding.summary}{'; try ' + ' '.join(finding.remedy) if finding.remedy else ''}"
 
 
 def draw(run: Path) -> None:
@@ -177,6 +209,7 @@ def summary(trained: "Trained") -> list[str]:
     rows = [
         ("status", f"{metrics['status']}{ending}, {metrics.get('steps', '?')} steps{seconds}"),
         ("test", "  ".join(f"{name} {output.number(value)}" for name, value in scalars(metrics["final"]).items())),
+        ("doctor", doctors_line(trained.folder)),
         ("run", where),
         ("report", output.short(trained.folder / "report.html") if (trained.folder / "report.html").is_file() else "none"),
         ("weights", f"{output.short(kept[0])}{averaged}" if kept else "none"),
@@ -184,3 +217,17 @@ def summary(trained: "Trained") -> list[str]:
         ("", f"torchstone eval {where}"),
     ]
     return output.table(rows)
+
+
+def doctors_line(run: Path) -> str:
+    """The gravest thing that the doctor found in a run, and how much more there is."""
+    from torchstone.doctor.finding import FILE, read_findings
+
+    if not (run / FILE).is_file():
+        return "did not look"
+    examination = read_findings(run / FILE)
+    done = sum(check.outcome != "skipped" for check in examination.checks)
+    if not examination.findings:
+        return f"nothing found ({done} checks)"
+    worst, more = examination.findings[0], len(examination.findings) - 1
+    return f"{worst.severity}: {diagnosis(worst)}{f' (and {more} more in {FILE})' if more else ''}"

@@ -49,6 +49,14 @@ def warn(message: str) -> None:
     print(f"warning: {clean(message)}", file=sys.stderr, flush=True)
 
 
+def plural(count: int, noun: str, many: str = "") -> str:
+    """
+    >>> plural(1, "picture"), plural(2, "picture"), plural(0, "class", "classes")
+    ('1 picture', '2 pictures', '0 classes')
+    """
+    return f"{count} {noun if count == 1 else many or noun + 's'}"
+
+
 def clean(text: str) -> str:
     """`text` without terminal escapes and control characters (tabs and newlines stay): safe to print whatever file it came from.
 

@@ -22,6 +22,9 @@ FILE_PATH = "file path"
 FilePath = Annotated[str, FILE_PATH]
 """Text that names a file or folder: the reader makes it absolute."""
 
+ONE_WORD = {"AdamW": "adamw", "MuP": "mup"}
+"""Names that everybody writes as one word, whatever their capitals say."""
+
 CUSTOM = "custom"
 """The kind written for a class of the user's own, which only Python can build."""
 
@@ -87,6 +90,8 @@ def kind_of(part: Any) -> str:
 
     >>> kind_of(type("CrossEntropy", (), {})), kind_of(type("AdamW", (), {})), kind_of(type("GPTConfig", (), {}))
     ('cross_entropy', 'adamw', 'gpt')
+    >>> kind_of(type("SmoothL1", (), {})), kind_of(type("TopK", (), {})), kind_of(type("KLDiv", (), {}))
+    ('smooth_l1', 'top_k', 'kl_div')
     """
     cls = part if isinstance(part, type) else type(part)
     return _snake(cls.__name__)
@@ -95,7 +100,7 @@ def kind_of(part: Any) -> str:
 @cache
 def _snake(name: str) -> str:
     stem = name.removesuffix("Config") or name
-    return re.sub(r"(?<!^)(?<!_)(?=[A-Z][a-z])", "_", stem).lower()
+    return ONE_WORD.get(stem) or re.sub(r"(?<=[a-z])(?=[A-Z])|(?<!^)(?<!_)(?=[A-Z][a-z])", "_", stem).lower()
 
 
 def is_part(value: Any) -> bool:

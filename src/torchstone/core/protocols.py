@@ -367,3 +367,33 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a tracker that looks inside may read: the live objects of the training. It writes to none of them."""
+
+    model: nn.Module
+    parameters: Any
+    """The `optim.flat.FlatParameters` of the step: weights before an update and after it, gradients after it."""
+    scale: Callable[[], float | None]
+    """The loss scale of an fp16 training as it is now; None without one."""
+    compiled: bool
+    """The model runs compiled: hooks would compile it again."""
+
+
+@runtime_checkable
+class InsideTracker(Tracker, Protocol):
+    """A tracker that looks inside the model at some updates. It draws no random number and leaves every tensor as it was."""
+
+    def inside(self, view: Inside) -> None:
+        """Once, before the first update."""
+        ...
+
+    def before(self, step: int, waited: float) -> None:
+        """Update `step` (counted from 1) is about to be made; its batch was waited for `waited` seconds."""
+        ...
+
+    def diverged(self, step: int, origin: Mapping[str, Any]) -> None:
+        """Update `step` was not made, because a number in it was not finite; where it came from (`train.origin`)."""
+        ...

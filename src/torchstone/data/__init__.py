@@ -1,6 +1,6 @@
 """Data: sources (opened into three splits and their facts), the order of an epoch, transforms, the loader. The unions are the registry.
 
-sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX; Fold, one fold of one of them
+sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX; Fold, one fold of one of them; LabelNoise
 sampler            Uniform: the order of an epoch
 sample_transforms  Resize, AddNoise: one sample as it is read
 batch_transforms   Flip, PaddedCrop, Warp, ColorJitter, Cutout, Mixup, Cutmix, Normalize: a whole batch, on its device
@@ -18,9 +18,9 @@ from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, 
 from torchstone.data.loader import load
 from torchstone.data.sample_transforms import AddNoise, Resize
 from torchstone.data.sampler import Uniform
-from torchstone.data.sources import IDX, Arrays, Digits, Fold, ImageFolder, PlainText, StdlibText
+from torchstone.data.sources import IDX, Arrays, Digits, Fold, ImageFolder, LabelNoise, PlainText, StdlibText
 
-Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX | Fold
+Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX | Fold | LabelNoise
 Sampler = Uniform
 SampleTransform = Resize | AddNoise
 BatchTransform = Flip | PaddedCrop | Warp | ColorJitter | Cutout | Mixup | Cutmix | Normalize
@@ -37,6 +37,7 @@ __all__ = [
     "Flip",
     "Fold",
     "ImageFolder",
+    "LabelNoise",
     "Mixup",
     "Normalize",
     "PaddedCrop",

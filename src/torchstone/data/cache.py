@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from torchstone.core import files
-from torchstone.core.errors import Damaged, UserError, warn
+from torchstone.core.errors import Damaged, UserError, plural, warn
 from torchstone.core.journal import Journal, read_journal
 from torchstone.core.json_text import from_json, to_json
 from torchstone.core.lock import InUse, Lock
@@ -269,7 +269,7 @@ def _whole(pixels: Path, rows: Path, form: Form, start: int, end: int) -> bool:
 def _announce(folder: Path, collection: Collection, form: Form, seen: int) -> None:
     size, kind = _shown(len(collection) * form.nbytes), "gray" if form.channels == 1 else "color"
     going_on = f", going on at picture {seen}" if seen else ""
-    text = f"decoding {len(collection)} pictures to {form.side}x{form.side} {kind}: {size} in {folder}{going_on}"
+    text = f"decoding {plural(len(collection), 'picture')} to {form.side}x{form.side} {kind}: {size} in {folder}{going_on}"
     print(text, file=sys.stderr, flush=True)
 
 

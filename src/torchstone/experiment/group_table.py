@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from torchstone.core.errors import plural
 from torchstone.experiment.preparing import Prepared
 from torchstone.optim.groups import table
 
@@ -28,4 +29,6 @@ def group_lines(prepared: Prepared) -> list[str]:
 
 def in_words(row: dict[str, Any]) -> str:
     decay = "" if row["decay"] is None else f", decay {row['decay']:g}"
-    return f"{row['tensors']} tensor{'s' * (row['tensors'] > 1)} ({row['parameters']:,} parameters) at rate {row['lr']:g}{decay}"
+    return (
+        f"{plural(row['tensors'], 'tensor')} ({row['parameters']:,} parameter{'s' * (row['parameters'] != 1)}) at rate {row['lr']:g}{decay}"
+    )

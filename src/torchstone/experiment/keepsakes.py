@@ -31,13 +31,14 @@ LARGEST_SIDE = 224
 """Pixels; larger pictures are made smaller."""
 
 
-def keep(prepared: Prepared, where: Path, predictions: Predictions | None) -> None:
-    """Writes `pictures/` into the run folder, for images: nothing otherwise."""
+def keep(prepared: Prepared, where: Path, task: Any, predictions: Predictions | None) -> None:
+    """Writes `pictures/` into the run folder, for images: nothing otherwise. `task`: with what it has fitted, so that a mistake is what
+    prediction gets wrong."""
     if not isinstance(prepared.facts.inputs, ImageShape) or not hasattr(prepared.experiment.task, "picture"):
         return
     album = Album(prepared)
     document = {
-        "mistakes": [] if predictions is None else album.mistakes(predictions),
+        "mistakes": [] if predictions is None else album.mistakes(predictions, task),
         "originals": album.samples("original", augmented=False),
         "augmented": album.samples("augmented", augmented=True),
     }
@@ -59,11 +60,11 @@ class Album:
         self.prepared = prepared
         self.files: dict[str, bytes] = {}
 
-    def mistakes(self, predictions: Predictions) -> list[dict[str, Any]]:
+    def mistakes(self, predictions: Predictions, task: Any) -> list[dict[str, Any]]:
         """The wrong answers given with the highest probability, that one first."""
         classes, split = self.prepared.facts.classes, self.prepared.splits.test
         said = []
-        for index, truth, answer, row in confident_mistakes(predictions, MISTAKES):
+        for index, truth, answer, row in confident_mistakes(predictions, MISTAKES, task):
             probabilities = row.softmax(dim=0)
             file = self.add(f"mistake-{len(said):02d}.png", self._sample(split, index))
             if file is None:
@@ -128,9 +129,12 @@ class Album:
         return batch
 
 
-def confident_mistakes(predictions: Predictions, most: int) -> list[tuple[int, int, int, Float[Tensor, " C"]]]:
-    """(position in the split, truth, answer, outputs) of the wrong answers, the most probable first."""
-    probability, answer = predictions.outputs.softmax(dim=1).max(dim=1)
+def confident_mistakes(predictions: Predictions, most: int, task: Any = None) -> list[tuple[int, int, int, Float[Tensor, " C"]]]:
+    """(position in the split, truth, answer, outputs) of the wrong answers, the most probable first. The answer is the task's `labels`
+    (by its threshold, where it has one), else the likeliest class."""
+    said = getattr(task, "labels", None)
+    answer = predictions.outputs.argmax(dim=1) if said is None else said(predictions.outputs)
+    probability = predictions.outputs.softmax(dim=1).gather(1, answer[:, None]).squeeze(1)
     wrong = (answer != predictions.target).nonzero().flatten()
     order = wrong[probability[wrong].argsort(descending=True, stable=True)][:most]
     return [

@@ -16,16 +16,17 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from torchstone import models, profile
+from torchstone import metrics, models, profile
 from torchstone.core import random, ranks, tree
 from torchstone.core.allocator import keep_freed_memory
 from torchstone.core.errors import UserError, clean, warn
+from torchstone.core.parts import hint
 from torchstone.core.protocols import Batch, Facts, MadeFromData, PyTree, Splits
 from torchstone.data.loader import Samples
 from torchstone.data.ready import ready
 from torchstone.experiment import memory
 from torchstone.experiment.tree import Experiment
-from torchstone.losses.layouts import require_fit, tell_probabilities
+from torchstone.losses.layouts import may_be_told, require_fit, tell_probabilities
 from torchstone.nn import LSUV
 from torchstone.train import speed
 from torchstone.train.build import blocks_of
@@ -34,6 +35,7 @@ from torchstone.train.loop import Job
 from torchstone.train.method import Method, check, check_length, couples, mixed_rows
 from torchstone.train.plan import Plan
 from torchstone.train.settings import Run
+from torchstone.train.step import term_weights
 
 FIRST_SAMPLES = 5000
 """Training samples that a layer made from data sees at most."""
@@ -53,6 +55,8 @@ class Prepared:
     device: torch.device
     macs: int
     """Multiply-accumulates of one sample's forward pass."""
+    chosen: tuple[str, ...] = ()
+    """Settings of the model that were left open and the data have decided, as edits."""
     trial: speed.Trial | None = None
     """What `run.speed=auto` measured."""
 
@@ -81,9 +85,10 @@ class Prepared:
         )
 
 
-def prepare(experiment: Experiment, *edits: str, fresh: bool = True) -> Prepared:
+def prepare(experiment: Experiment, *edits: str, fresh: bool = True, must_fit: bool = True) -> Prepared:
     """Applies the edits, opens the data, and fills in what depends on them and on the machine. Not `fresh`: the weights come from a
-    checkpoint, so no first ones are made from the data or read from a file. The process keeps its freed memory from here on.
+    checkpoint, so no first ones are made from the data or read from a file. Not `must_fit`: a step larger than the free memory is no error.
+    The process keeps its freed memory from here on.
 
     Raises UserError for anything in the experiment or its data that cannot be trained.
     """
@@ -95,19 +100,30 @@ def prepare(experiment: Experiment, *edits: str, fresh: bool = True) -> Prepared
     facts = reshaped(splits.facts, experiment.method)
     splits = replace(splits, facts=facts)
     experiment.task.accepts(facts)
+    asked = experiment.model
     experiment = resolved(experiment, facts)
     check(experiment.method)
     require_fit(experiment.method.loss, experiment.task, experiment.method.model_transforms)
     check_batches(experiment, len(splits.train))
     model = build_model(experiment, splits, fresh)
     check_model(model, experiment.run, len(splits.train))
-    tell_probabilities(experiment.method.loss, few_outputs(model, experiment.method, splits))
+    if may_be_told(experiment.method.loss):
+        tell_probabilities(experiment.method.loss, few_outputs(model, experiment.method, splits))
+    check_watched(experiment, model, splits)
     macs = profile.macs(model, ready(evaluation_inputs(experiment.method, splits, np.zeros(1, dtype=np.int64)), "contiguous"))
     if experiment.run.threads is None:
         pays = 3 * macs * experiment.run.batch_size >= THREADS_PAY_FROM
         experiment = with_run(experiment, threads=available_cores() if pays else 1)
-    prepared = Prepared(experiment=experiment, splits=splits, model=model, device=torch.device(experiment.run.device), macs=macs)
-    memory.check_memory(prepared.job(Path(), {}), model, prepared.inputs)
+    prepared = Prepared(
+        experiment=experiment,
+        splits=splits,
+        model=model,
+        device=torch.device(experiment.run.device),
+        macs=macs,
+        chosen=decided(asked, experiment.model),
+    )
+    if must_fit:
+        memory.check_memory(prepared.job(Path(), {}), model, prepared.inputs)
     return timed(prepared) if experiment.run.speed == "auto" else prepared
 
 
@@ -133,6 +149,12 @@ def resolved(experiment: Experiment, facts: Facts) -> Experiment:
         method=filled(experiment.method, facts),
     )
     return with_run(experiment, device=choose_device(experiment.run.device))
+
+
+def decided(asked: Any, model: Any) -> tuple[str, ...]:
+    """The edits that say what the data have put in place of none and auto."""
+    changes = tree.diff(asked, model)
+    return tuple(f"model.{path}={new}" for path, old, new in changes if old in (None, "auto") and isinstance(new, int | float | str))
 
 
 def reshaped(facts: Facts, method: Method) -> Facts:
@@ -218,6 +240,33 @@ def few_outputs(model: nn.Module, method: Method, splits: Splits) -> PyTree:
     inputs = ready(evaluation_inputs(method, splits, np.arange(2) % len(splits.train)), "contiguous")
     with evaluating(model), torch.no_grad():
         return model(inputs)
+
+
+def check_watched(experiment: Experiment, model: nn.Module, splits: Splits) -> None:
+    """Raises UserError where a schedule or the stop waits for a metric that no evaluation gives."""
+    method = experiment.method
+    parts: dict[str, Any] = {f"method.schedules.{place}": part for place, part in enumerate(method.schedules)} | {"method.stop": method.stop}
+    watched = {f"{path}.metric": part.metric for path, part in parts.items() if isinstance(getattr(part, "metric", None), str)}
+    known = metric_names(experiment, model, splits) if watched else ()
+    for path, name in watched.items():
+        if name not in known:
+            kind, could = tree.kind_of(experiment.task), hasattr(experiment.task, "also") and name in tree.choices(metrics.Metric)
+            also = f"; task.also=[{name}] measures it" if could else ""
+            raise UserError(f"{path}: an evaluation of task={kind} gives no {name!r}{hint(name, known)}{also}")
+
+
+def metric_names(experiment: Experiment, model: nn.Module, splits: Splits) -> tuple[str, ...]:
+    """The numbers of an evaluation, found by making one of two training samples; their loss is not asked for."""
+    task, method = experiment.task, experiment.method
+    batch = evaluation_batch(method, splits, np.arange(2) % len(splits.train))
+    inputs, forward = ready(batch.inputs, "contiguous"), getattr(task, "forward", None)
+    with evaluating(model), torch.no_grad():
+        outputs = model(inputs) if forward is None else forward(model, inputs)
+    weight = term_weights(method.objective.weight(batch.target), batch.weight)
+    found: dict[str, Any] = {}
+    for metric in task.metrics(splits.facts):
+        found |= metric.result(metric.measure(outputs, batch.target, weight, torch.zeros_like(weight)))
+    return tuple(name for name, value in found.items() if isinstance(value, int | float))
 
 
 def check_model(model: nn.Module, run: Run, samples: int) -> None:

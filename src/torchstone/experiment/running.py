@@ -2,8 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torchstone.core import files, layout, ranks, tree
 from torchstone.core.errors import Interrupted, UserError, WorkError, clean, warn
 from torchstone.core.json_text import to_json
 from torchstone.core.lock import Lock
-from torchstone.core.protocols import Facts, MovingGroups
+from torchstone.core.protocols import Facts, ImageShape, MovingGroups
 from torchstone.experiment.group_table import group_lines, group_table
 from torchstone.experiment.keepsakes import keep
 from torchstone.experiment.memory import microbatch_that_fits
@@ -67,11 +67,12 @@ def train_experiment(
     with ranks.joined(torch.device(choose_device(experiment.run.device))), threads_restored():
         if place is not None and going_on:
             experiment = with_measured_speed(experiment, place)
-        prepared = prepare(experiment, fresh=place is None or not (going_on and checkpoint.by_age(place)))
-        origin = {"recipe": recipe, "edits": changes(plain, experiment)}
-        experiment = prepared.experiment
-        torch.set_num_threads(experiment.run.threads or 1)
-        where = require_same(place, prepared) if place is not None and going_on else make_folder(place, recipe, prepared, origin)
+        with starting(place if going_on else None):
+            prepared = prepare(experiment, fresh=place is None or not (going_on and checkpoint.by_age(place)))
+            origin = {"recipe": recipe, "edits": changes(plain, experiment)}
+            experiment = prepared.experiment
+            torch.set_num_threads(experiment.run.threads or 1)
+            where = require_same(place, prepared) if place is not None and going_on else make_folder(place, recipe, prepared, origin)
         held = Lock(where) if ranks.is_main() else nullcontext()
         with held, listening() as request, torch.random.fork_rng(devices=[]):
             if going_on and over(where, prepared):
@@ -85,6 +86,17 @@ def train_experiment(
                 return work(prepared, where, request, report)
             except OSError as error:
                 raise WorkError(f"{where}: {error}; what was saved before is whole: mend it and --resume") from error
+
+
+@contextmanager
+def starting(place: Path | None) -> Iterator[None]:
+    """An interruption before the first step says what it leaves. `place`: a run that was to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = f"{place} is as it was" if place is not None else "no run folder was made yet"
+        message = f"interrupted while getting ready: {left}, and pictures decoded so far stay in the cache; start again as before"
+        raise Interrupted(signal.SIGINT, message) from None
 
 
 def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Path], object] | None = None) -> Trained:
@@ -106,7 +118,7 @@ def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Pa
         status = fit(job, state, trackers, request)
         size = {"parameters": profile.parameters(state.model)["total"], "macs": prepared.macs}
         job = settled(prepared, job, state, status)
-        metrics = finish(job, state, status, size, partial(keep, prepared, where))
+        metrics = finish(job, state, status, size, partial(keep, prepared, where, job.task))
     except torch.OutOfMemoryError as error:
         raise WorkError(out_of_memory(prepared, job, state)) from error
     finally:
@@ -117,7 +129,7 @@ def work(prepared: Prepared, where: Path, request: Request, report: Callable[[Pa
     if status == "interrupted":
         raise Interrupted(request.signal or signal.SIGTERM, f"interrupted at step {state.step}; --out {where} --resume goes on from there")
     if status == "diverged":
-        raise WorkError(diverged(where, state))
+        raise WorkError(diverged(where, state), "try a smaller method.optimizer.lr or gradient_transforms=[clip_by_norm]")
     return Trained(folder=where, status=status, metrics=metrics)
 
 
@@ -141,7 +153,13 @@ def out_of_memory(prepared: Prepared, job: Job, state: TrainState) -> str:
 
 def announce(prepared: Prepared) -> None:
     """What a person wants to know before it starts: the data, their split, and what was decided."""
-    for line in [*described(prepared.facts), *group_lines(prepared), *plan_lines(prepared), *speed_lines(prepared)]:
+    for line in [
+        *described(prepared.facts),
+        *group_lines(prepared),
+        *chosen_lines(prepared),
+        *plan_lines(prepared),
+        *speed_lines(prepared),
+    ]:
         print(" ".join(clean(line).split()), file=sys.stderr)
 
 
@@ -149,11 +167,18 @@ def described(facts: Facts) -> list[str]:
     """The data in words, a line each."""
     counts = [f"{name} {count}" for name, count in zip(facts.classes, facts.class_counts, strict=False)]
     shown = ", ".join(counts[:20]) + (", …" if len(counts) > 20 else "")
-    rule = f" ({facts.split_rule})" if facts.split_rule else ""
-    lines = ["data: " + ", ".join(f"{name} {count}" for name, count in facts.sizes) + rule]
+    lines = ["data: " + ", ".join(f"{name} {count}" for name, count in facts.sizes)]
+    lines += [f"data: {sentence}" for sentence in facts.split_rule.split("; ") if sentence]
     if facts.classes:
         lines.append(f"classes: {len(facts.classes)}, training samples of each: {shown}")
-    return lines + [f"data: {count} {what}" for what, count in facts.notes]
+    return lines + [f"data: {count} {what.replace('pictures', 'picture') if count == 1 else what}" for what, count in facts.notes]
+
+
+def chosen_lines(prepared: Prepared) -> list[str]:
+    """What of the model the data have decided."""
+    inputs = prepared.facts.inputs
+    of = f" for pictures of {inputs.height} x {inputs.width}" if isinstance(inputs, ImageShape) else ""
+    return [f"model: {' '.join(prepared.chosen)} chosen{of}; an edit sets another"] if prepared.chosen else []
 
 
 def plan_lines(prepared: Prepared) -> list[str]:
@@ -312,10 +337,7 @@ def artifact(prepared: Prepared) -> dict[str, Any]:
 
 
 def diverged(where: Path, state: TrainState) -> str:
-    """One line: where it happened, what is safe, what would do."""
+    """One line: where it happened, what is safe."""
     good = checkpoint.by_age(where)
     kept = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint yet"
-    return (
-        f"{where}: diverged at step {state.guard.tripped_at}: the loss or its gradient is not finite; no update was made from it; {kept}; "
-        "try a smaller method.optimizer.lr or gradient_transforms=[clip_by_norm]"
-    )
+    return f"{where}: diverged at step {state.guard.tripped_at}: the loss or its gradient is not finite; no update was made from it; {kept}"

@@ -18,15 +18,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torchstone import ship
 from torchstone.core import layout
+from torchstone.core.errors import UserError
 from torchstone.core.protocols import Batch
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
 from torchstone.experiment.preparing import Prepared, evaluation_batch, prepare, threads_restored
-from torchstone.experiment.tree import load_experiment
+from torchstone.experiment.tree import Experiment, load_without_own_parts
 from torchstone.optim.second_order import Problem, Saddle, saddle_of
 
 LARGEST_CUT = 1024
 """Samples looked at together at most."""
+NEEDED = ("loss", "penalties", "sample_transforms", "batch_transforms")
+"""Seats that the function is made of."""
 
 
 class Whole(nn.Module):
@@ -40,19 +43,38 @@ class Whole(nn.Module):
         return use(self.model)
 
 
-def saddle_of_run(run: Path, *, tolerance: float = 1e-4, most: int = 100) -> Saddle:
+def saddle_of_run(run: Path, experiment: Experiment | None = None, *, tolerance: float = 1e-4, most: int = 100) -> Saddle:
     """The report of a run folder, on the CPU. `tolerance`: the gradient norm up to which the weights count as stationary; `most`: Lanczos
-    steps, each about three passes over the training split.
+    steps, each about three passes over the training split. `experiment`: the one that was trained, where its loss is a class of the
+    user's own, which no file can build.
 
-    Raises UserError for what is no run, has no weights yet, or whose data are gone.
+    Raises UserError for what is no run, has no weights yet, is several models, or whose data are gone.
     """
-    model = ship.load(run, device="cpu").model.double()
+    predictor = ship.load(run, device="cpu")
+    if predictor.members:
+        raise UserError(f"{run}: several models answer together here; --saddle looks at the weights of one: give it the run of a member")
+    experiment = experiment or as_trained(run)
+    model = predictor.model.double()
     with threads_restored():
-        prepared = prepare(load_experiment(run / layout.EXPERIMENT), "run.device=cpu", fresh=False)
+        prepared = prepare(experiment, "run.device=cpu", "run.speed=plain", fresh=False)
         torch.set_num_threads(prepared.experiment.run.threads or 1)
         problem, start = flat_problem(prepared, model)
         with sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no second derivative
             return saddle_of(problem, start, tolerance=tolerance, most=most)
+
+
+def as_trained(run: Path) -> Experiment:
+    """The experiment of a run, without the user's own classes in seats that the training loss does not read.
+
+    Raises UserError where one sits in a seat that it does.
+    """
+    experiment, own = load_without_own_parts(run / layout.EXPERIMENT)
+    if lost := [f"method.{seat}" for seat in own if seat in NEEDED]:
+        raise UserError(
+            f"{run}: {' and '.join(lost)} is a class of your own, which no file can build; "
+            "in Python: torchstone.experiment.saddle_of_run(run, experiment) with the experiment that was trained"
+        )
+    return experiment
 
 
 def flat_problem(prepared: Prepared, model: nn.Module) -> tuple[Problem, Tensor]:

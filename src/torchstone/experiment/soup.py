@@ -15,12 +15,12 @@ from torch import Tensor
 
 from torchstone import profile
 from torchstone.core import layout, store, tree
-from torchstone.core.errors import UserError
+from torchstone.core.errors import UserError, warn
 from torchstone.experiment.keepsakes import keep
 from torchstone.experiment.preparing import Prepared, prepare, threads_restored
 from torchstone.experiment.running import Trained, make_folder, settled
-from torchstone.experiment.tree import load_experiment
-from torchstone.ship.artifact import read_artifact, read_weights
+from torchstone.experiment.tree import Experiment, load_without_own_parts
+from torchstone.ship.artifact import Artifact, read_artifact, read_weights
 from torchstone.train.build import build_state
 from torchstone.train.exactness import exactness_key
 from torchstone.train.loop import Job, look, recompute_batch_norm, save, score
@@ -46,6 +46,17 @@ class Soup:
     """The metric of the soup on validation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A run that goes into the pot, its files read once."""
+
+    place: Path
+    artifact: Artifact
+    experiment: Experiment
+    own: tuple[str, ...]
+    """Seats of the method that held a class of the user's own, left at their default: a soup is not trained."""
+
+
 def soup(runs: Sequence[str | Path], out: str | Path | None = None, *, by: By = "greedy", device: str = "auto") -> Soup:
     """A new run folder whose model is the mean of the runs' resulting weights, with the first run's experiment around it.
 
@@ -58,12 +69,13 @@ def soup(runs: Sequence[str | Path], out: str | Path | None = None, *, by: By = 
         raise UserError("a soup needs two different runs or more")
     if by not in ("greedy", "uniform"):
         raise UserError(f"a soup is made greedy or uniform, got {by!r}")
-    require_alike(places)
+    origins = [Origin(place, read_artifact(place), *load_without_own_parts(place / layout.EXPERIMENT)) for place in places]
+    require_alike(origins)
     with threads_restored(), torch.random.fork_rng(devices=[]):
-        prepared = base(places[0], device)
+        prepared = base(origins[0], device)
         torch.set_num_threads(prepared.experiment.run.threads or 1)
         pot = Pot(prepared)
-        weights = {str(place): read_weights(place, read_artifact(place).weights)[0] for place in places}
+        weights = {str(each.place): read_weights(each.place, each.artifact.weights)[0] for each in origins}
         name, mode = pot.job.selection
         scores = {run: pot.value([tensors]) for run, tensors in weights.items()}
         if any(value != value for value in scores.values()):
@@ -76,25 +88,30 @@ def soup(runs: Sequence[str | Path], out: str | Path | None = None, *, by: By = 
     return Soup(run, by, story["scores"], tuple(used), name, value)
 
 
-def require_alike(places: Sequence[Path]) -> None:
-    """Raises UserError where runs differ in what must be one: network, task, data, preprocessing; or have no weights yet."""
-    first = read_artifact(places[0])
-    task = load_experiment(places[0] / layout.EXPERIMENT).task
-    for place in places[1:]:
-        other = read_artifact(place)
-        differ = [what for what in ("model", "transforms", "facts", "preprocess") if getattr(other, what) != getattr(first, what)]
-        differ += ["task"] if load_experiment(place / layout.EXPERIMENT).task != task else []  # as asked for: the artifact's is fitted
+def require_alike(origins: Sequence[Origin]) -> None:
+    """Raises UserError where runs differ in what must be one: network, task, data, preprocessing."""
+    first, *others = origins
+    for other in others:
+        names = ("model", "transforms", "facts", "preprocess")
+        differ = [what for what in names if getattr(other.artifact, what) != getattr(first.artifact, what)]
+        differ += ["task"] if other.experiment.task != first.experiment.task else []  # as asked for: the artifact's is fitted
         if differ:
-            raise UserError(f"{place}: its {differ[0]} is not that of {places[0]}; a soup averages runs of one network on the same data")
+            raise UserError(
+                f"{other.place}: its {differ[0]} is not that of {first.place}; a soup averages runs of one network on the same data"
+            )
 
 
-def base(place: Path, device: str) -> Prepared:
+def base(origin: Origin, device: str) -> Prepared:
     """The first run's experiment, its data opened, without an average of its own."""
-    experiment = load_experiment(place / layout.EXPERIMENT)
+    place, experiment = origin.place, origin.experiment
+    if origin.own:
+        seats = ", ".join(f"method.{seat}" for seat in origin.own)
+        loss = "; `loss` is the task's default one" if "loss" in origin.own else ""
+        warn(f"{place}: classes of your own, which no file can build, are left out of the soup's experiment ({seats}){loss}")
     method, run = replace(experiment.method, averaging=None), replace(experiment.run, select="last", compile=False)
     experiment = replace(experiment, method=method, run=run)
     prepared = prepare(tree.edit(experiment, [f"run.device={device}"]), fresh=False)
-    if prepared.facts.fingerprint != read_artifact(place).facts.fingerprint:
+    if prepared.facts.fingerprint != origin.artifact.facts.fingerprint:
         raise UserError(f"{place}: its data have changed since the training; a soup is chosen on the validation split it knew")
     return prepared
 
@@ -139,7 +156,7 @@ class Pot:
         save(job, state)
         job = settled(self.prepared, job, state, "done")
         size = {"parameters": profile.parameters(state.model)["total"], "macs": self.prepared.macs}
-        metrics = finish(job, state, "done", size, partial(keep, self.prepared, where))
+        metrics = finish(job, state, "done", size, partial(keep, self.prepared, where, job.task))
         return Trained(folder=where, status="done", metrics=metrics)
 
 

@@ -99,10 +99,15 @@ def require_fit(loss: Any, task: Any, transforms: tuple[Any, ...] = ()) -> None:
     raise UserError(f"method.loss={kind_of(loss)} takes {wanted}; task={kind_of(task)} gives {LAYOUTS[gives]}{fits}")
 
 
+def may_be_told(loss: Any) -> bool:
+    """Whether probabilities would be a mistake: the loss takes logits of classes, and nothing that may be any number."""
+    takes = getattr(loss, "takes", ())
+    return "classes" in takes and "values" not in takes
+
+
 def tell_probabilities(loss: Any, outputs: Any) -> bool:
     """Warns, once, when a loss that takes logits of classes gets rows that are probabilities already. Returns whether it did."""
-    takes = getattr(loss, "takes", ())
-    if "classes" not in takes or "values" in takes or not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.shape[-1] < 2:
+    if not may_be_told(loss) or not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.shape[-1] < 2:
         return False
     rows = outputs.detach().float().flatten(0, -2)
     if len(rows) == 0 or bool((rows < 0).any()) or bool(((rows.sum(dim=-1) - 1).abs() > 1e-3).any()):

@@ -115,7 +115,7 @@ def away_from_orthonormal(matrix: Float[Tensor, "m n"]) -> Float[Tensor, ""]:
     return (gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).square().sum()
 
 
-def weights(model: nn.Module) -> list[nn.Parameter]:
+def weights(model: nn.Module) -> list[Tensor]:
     return [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
 
 

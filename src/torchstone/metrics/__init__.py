@@ -16,7 +16,7 @@ calibration     CalibrationError, Reliability; fit_temperature
 thresholds      AtThreshold; FScore, Youden, AtPrecision choose it (ThresholdRule)
 loss            MeanLoss
 language        BitsPerByte
-counts, curves  what those are made of, as functions: outcomes of each class, counts at each threshold
+counts          what those are made of, as functions: outcomes of each class; `ops.curves`: counts at each threshold
 """
 
 from torchstone.metrics.averages import FBeta, Matthews, Precision, Recall, Specificity

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchstone.core.protocols import Facts
 from torchstone.metrics.averages import REASON, Average, mean_over
 from torchstone.metrics.counts import Target, class_of
-from torchstone.metrics.curves import average_precision, drawn, found, roc_auc
+from torchstone.ops.curves import average_precision, drawn, found, roc_auc
 
 ROWS = ("outputs", "target")
 LEFT_OUT = -1

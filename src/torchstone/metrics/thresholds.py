@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchstone.metrics.averages import REASON
 from torchstone.metrics.counts import Target, class_of
-from torchstone.metrics.curves import Found, found
+from torchstone.ops.curves import Found, found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

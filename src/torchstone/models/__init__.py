@@ -11,7 +11,7 @@ from torchstone.models.vision.conv_net import ConvNet, ConvNetConfig
 from torchstone.models.vision.fast_conv_net import FastConvNet, FastConvNetConfig
 from torchstone.models.vision.lenet import Lenet, LenetConfig
 from torchstone.models.vision.mlp import MLP, MLPConfig
-from torchstone.models.vision.mobilenet import MobilenetV2, MobilenetV2Config
+from torchstone.models.vision.mobilenet import MobileNetV2, MobileNetV2Config
 from torchstone.models.vision.resnet import Resnet, ResnetConfig
 from torchstone.models.vision.vit import VIT, VITConfig
 from torchstone.models.weights import Loaded, load_body
@@ -34,8 +34,8 @@ __all__ = [
     "LenetConfig",
     "Loaded",
     "MLPConfig",
-    "MobilenetV2",
-    "MobilenetV2Config",
+    "MobileNetV2",
+    "MobileNetV2Config",
     "Model",
     "PretrainedConfig",
     "Resnet",

@@ -23,6 +23,15 @@ def check_choices(config: Any) -> None:
             raise ValueError(f"{name}.{field} must be in [0, 1), got {getattr(config, field)}")
 
 
+def check_trunk(config: Any) -> None:
+    """Raises ValueError for an activation that cannot stand behind the sum of a block and its shortcut, block after block."""
+    if config.activation == "squared_relu":
+        raise ValueError(
+            f"{type(config).__name__}.activation must not be squared_relu: it stands behind the sum with the shortcut, so that every block "
+            "would square all that came before it, and numbers end; relu, gelu or silu grow no faster than their input"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """A config's choices as makers of layers for images."""

@@ -26,7 +26,7 @@ from torchstone.models.vision.conv_net import ConvNetConfig
 from torchstone.models.vision.fast_conv_net import FastConvNetConfig
 from torchstone.models.vision.lenet import LenetConfig
 from torchstone.models.vision.mlp import MLPConfig
-from torchstone.models.vision.mobilenet import MobilenetV2Config
+from torchstone.models.vision.mobilenet import MobileNetV2Config
 from torchstone.models.vision.resnet import ResnetConfig
 from torchstone.models.vision.vit import VITConfig
 from torchstone.models.weights import Loaded, load_body
@@ -38,7 +38,7 @@ Body = (
     | ResnetConfig
     | CifarResnetConfig
     | FastConvNetConfig
-    | MobilenetV2Config
+    | MobileNetV2Config
     | VITConfig
     | GPTConfig
 )

@@ -3,4 +3,5 @@
 warp   sampling images along affine maps
 color  one color matrix an image
 boxes  formats, IoU, GIoU, DIoU, CIoU
+curves ROC and precision-recall curves and their areas, of NumPy alone: the report reads them too
 """

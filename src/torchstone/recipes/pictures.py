@@ -38,7 +38,7 @@ def image_folder() -> Experiment:
     return Experiment(
         data=ImageFolder(),
         task=Classify(),
-        model=ResnetConfig(),
+        model=ResnetConfig(width=None),
         method=Method(
             batch_transforms=(Warp(crop_area=0.4, rotation=10, flip=0.5), Normalize()),
             loss=CrossEntropy(smoothing=0.1),

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -95,14 +96,7 @@ def judged(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     Rows that are not finite are left out.
     """
     with safe_open(path, framework="numpy") as file:
-        if not {"outputs", "target"} <= set(file.keys()):
-            raise ValueError("outputs and target are expected in it")
-        outputs, target = file.get_slice("outputs"), file.get_slice("target")
-        shape = outputs.get_shape()
-        if len(shape) != 2 or target.get_shape() != shape[:1] or shape[1] < 2 or target.get_dtype() != "I64":
-            raise ValueError(f"outputs [N, C] and target int64 [N] are expected, found {shape} and {target.get_shape()}")
-        if outputs.get_dtype() not in ("F32", "F64"):
-            raise ValueError(f"outputs are {outputs.get_dtype()}")
+        outputs, target, shape = classified(file)
         rows = max(1, CHUNK // shape[1])
         for start in range(0, shape[0], rows):
             end = min(start + rows, shape[0])
@@ -110,6 +104,22 @@ def judged(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             logits_NC -= logits_NC.max(axis=1, keepdims=True, initial=-np.inf)
             # exp(0) is the largest term: its probability is one over the sum.
             yield 1 / np.exp(logits_NC).sum(axis=1), logits_NC.argmax(axis=1) == truth_N
+
+
+def classified(file: Any) -> tuple[Any, Any, list[int]]:
+    """(slices of the outputs, of the target, shape [N, C]) of an open file.
+
+    Raises ValueError for one that holds no predictions of classes.
+    """
+    if not {"outputs", "target"} <= set(file.keys()):
+        raise ValueError("outputs and target are expected in it")
+    outputs, target = file.get_slice("outputs"), file.get_slice("target")
+    shape = outputs.get_shape()
+    if len(shape) != 2 or target.get_shape() != shape[:1] or shape[1] < 2 or target.get_dtype() != "I64":
+        raise ValueError(f"outputs [N, C] and target int64 [N] are expected, found {shape} and {target.get_shape()}")
+    if outputs.get_dtype() not in ("F32", "F64"):
+        raise ValueError(f"outputs are {outputs.get_dtype()}")
+    return outputs, target, shape
 
 
 def keep_finite(logits_NC: np.ndarray, truth_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

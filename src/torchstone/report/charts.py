@@ -47,7 +47,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line to draw: `style` is main (the one to look at), quiet, dash or dots."""
+    """One line to draw: `style` is main (the one to look at), quiet, dash, dots, mixed or long."""
 
     name: str
     curve: Curve
@@ -85,30 +85,42 @@ class Chart:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], *, as_percent: bool = False, linear: bool = False, mark: tuple[int, str] | None = None
+    title: str,
+    series: Sequence[Series],
+    *,
+    as_percent: bool = False,
+    linear: bool = False,
+    mark: tuple[int, str] | None = None,
+    x_name: str = "step",
+    around: Sequence[Point] = (),
+    also: str = "",
 ) -> Chart | None:
-    """A chart of values over steps; None where there is nothing to draw. `mark`: a step and its name. Wide ranges are drawn on a
-    logarithmic scale unless `linear`."""
+    """A chart of values over steps (or what `x_name` says); None where there is nothing to draw.
+
+    `mark`: a step and its name. Wide ranges are drawn on a logarithmic scale unless `linear`. Charts that are to be compared get all
+    their points as `around`. `also` ends the note.
+    """
     series = [each for each in series if each.curve.points]
     if not series:
         return None
     points = [point for each in series for point in each.curve.points]
-    last = max(point.step for point in points)
-    x = Scale(0.0, max(last, 1.0))
-    y, values = y_scale(points, as_percent, linear or as_percent)
+    first, last = min(0.0, *(point.step for point in points)), max(point.step for point in points)
+    x = Scale(first, last if last > first else first + 1.0)
+    y, values = y_scale([*points, *around], as_percent, linear or as_percent)
     written = percent if as_percent else number
     lines = [drawn(each, x, y) for each in series]
     notes = [f"{each.name} {written(each.curve.last)}" for each in series]
+    over = f"over {number(last, 6)} steps" if x_name == "step" else f"by {x_name}"
     return Chart(
         title=title,
-        note=" · ".join(notes) + (" · logarithmic" if y.log else ""),
+        note=" · ".join([*notes, *filter(None, ["logarithmic" if y.log else "", also])]),
         lines=tuple(apart(lines)),
-        x_ticks=tuple(Tick(100 * x(step), axis(step)) for step in nice(0.0, last, 4) if step <= last),
+        x_ticks=tuple(Tick(100 * x(step), axis(step)) for step in nice(first, last, 4) if first <= step <= last),
         y_ticks=tuple(Tick(100 - 100 * y(value), text) for value, text in labeled(values, as_percent)),
-        mark=Tick(100 * x(mark[0]), mark[1]) if mark and 0 <= mark[0] <= last else None,
-        header=("step", *(each.name for each in series)),
+        mark=Tick(100 * x(mark[0]), mark[1]) if mark and first <= mark[0] <= last else None,
+        header=(x_name, *(each.name for each in series)),
         rows=tuple(text_rows(series, written)),
-        summary=f"{title} over {number(last, 6)} steps, at the end: " + ", ".join(notes),
+        summary=f"{title} {over}, at the end: " + ", ".join(notes),
     )
 
 
@@ -157,7 +169,11 @@ def text_rows(series: Sequence[Series], written: Callable[[float], str]) -> list
     chosen = steps[:: -(-len(steps) // TABLE_ROWS)]
     if chosen[-1] != steps[-1]:
         chosen.append(steps[-1])
-    return [(f"{step:,.0f}", *(written_at(each.curve, step, written) for each in series)) for step in chosen]
+    return [(step_text(step), *(written_at(each.curve, step, written) for each in series)) for step in chosen]
+
+
+def step_text(step: float) -> str:
+    return f"{step:,.0f}" if 100 <= step < 1e15 or step in range(100) else number(step)
 
 
 def written_at(curve: Curve, step: float, written: Callable[[float], str]) -> str:

@@ -1,25 +1,22 @@
 """All sections of a run's report, and the page they make."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from torchstone.core.errors import clean
 from torchstone.core.files import write_text
-from torchstone.report import numbers
 from torchstone.report.calibration import read_calibration
 from torchstone.report.charts import Chart, Series, line_chart
 from torchstone.report.classes import class_table, matrix, most_confused, read_confusion
 from torchstone.report.curves import Curve, Log, read_log
 from torchstone.report.experiment import read_tree
 from torchstone.report.facts import commands, data_facts, environment, speed
-from torchstone.report.headline import Headline, headline, main_metric, title_of
+from torchstone.report.findings import Findings, read_findings
+from torchstone.report.headline import headline, main_metric, title_of
 from torchstone.report.pictures import Pictures, read_pictures
-from torchstone.report.reading import RunFiles, read_run, table, whole, words
+from torchstone.report.ranking import read_ranking
+from torchstone.report.reading import RunFiles, read_run, share, table, whole, words
+from torchstone.report.rendering import rendered
 
-TEMPLATES = Path(__file__).parent / "templates"
 REPORT, LOG = "report.html", "log.jsonl"
 MOST_OTHERS = 3
 """Charts of metrics that are no RATES."""
@@ -45,20 +42,32 @@ def page(run: Path) -> str:
     files = read_run(run)
     log = read_log(run / LOG)
     calibration, unread = read_calibration(run)
-    pictures = read_pictures(run)
+    ranking, unranked = read_ranking(files)
+    pictures, findings = read_pictures(run), read_findings(run)
     confusion = read_confusion(files)
+    threshold = share(table(files.artifact.get("task")).get("threshold"))
     predicted = (calibration.right, calibration.total) if calibration else None
     head = headline(files, confusion, predicted)
-    problems = [*files.problems, log.problem, words(unread, 240), pictures.problem]
+    problems = [
+        *files.problems,
+        log.problem,
+        words(unread, 240),
+        words(unranked, 240) if unranked != unread else "",
+        pictures.problem,
+        findings.problem,
+    ]
     sections = {
+        "findings": findings,
         "charts": charts(files, log),
         "not_finite": log.not_finite,
         "matrix": matrix(confusion) if confusion else (),
         "pairs": most_confused(confusion) if confusion else [],
-        "errors": confusion.total - confusion.right if confusion else None,
+        "errors": confusion.total - confusion.right if confusion and threshold is None else None,
+        "threshold": (threshold, *files.classes(2)[1:]) if threshold is not None and files.class_count == 2 else None,
         "class_count": len(confusion.names) if confusion else 0,
         "classes": class_table(files, confusion),
         "pictures": pictures,
+        "ranking": ranking,
         "calibration": calibration,
         "data": data_facts(files),
         "tree": read_tree(files),
@@ -66,38 +75,22 @@ def page(run: Path) -> str:
         "environment": environment(files),
         "commands": commands(files),
     }
-    return render(head, [problem for problem in problems if problem], sections)
-
-
-def render(head: Headline, problems: list[str], sections: dict[str, Any]) -> str:
-    """The page of plain data: the templates escape every text."""
-    return templates().get_template("page.html").render(head=head, problems=problems, contents=contents(sections), **sections) + "\n"
-
-
-@cache
-def templates() -> Environment:
-    # `finalize` also takes out what no page should hold, from wherever it came: terminal escapes, reordering marks, lone surrogates.
-    jinja = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: clean(value) if type(value) is str else value,
-    )
-    jinja.filters.update(percent=numbers.percent, count=numbers.count, number=numbers.number, plural=numbers.plural)
-    return jinja
+    said = [problem for problem in problems if problem]
+    return rendered("page.html", head=head, problems=said, contents=contents(sections), **sections)
 
 
 def contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
     """(anchor, name) of each section that is there, in order."""
     pictures: Pictures = sections["pictures"]
+    findings: Findings = sections["findings"]
     found = (
+        ("findings", "Findings", findings.there),
         ("curves", "Curves", sections["charts"]),
         ("confusion", "Confusion", sections["matrix"] or sections["pairs"]),
         ("classes", "Classes", sections["classes"]),
         ("mistakes", "Mistakes", pictures.mistakes),
         ("augmentation", "Augmentation", pictures.pairs or pictures.augmented),
+        ("ranking", "Ranking", sections["ranking"]),
         ("calibration", "Calibration", sections["calibration"]),
         ("data", "Data", sections["data"]),
         ("experiment", "Experiment", sections["tree"]),

@@ -15,9 +15,21 @@ from torchstone import data
 from torchstone.core import random, ranks
 from torchstone.core.errors import UserError, WorkError
 from torchstone.core.precision import autocast
-from torchstone.core.protocols import Batch, Evaluation, Metric, MovingGroups, PyTree, Split, Splits, StepReport, Tracker
+from torchstone.core.protocols import (
+    Batch,
+    Evaluation,
+    Inside,
+    InsideTracker,
+    Metric,
+    MovingGroups,
+    PyTree,
+    Split,
+    Splits,
+    StepReport,
+    Tracker,
+)
 from torchstone.losses.targets import OutsideClasses
-from torchstone.train import batch_norm, checkpoint
+from torchstone.train import batch_norm, checkpoint, origin
 from torchstone.train.build import streams
 from torchstone.train.evaluate import evaluate
 from torchstone.train.method import Method, has_own_average, mixed_rows
@@ -96,7 +108,12 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
     if state.ending is not None or state.step >= total:
         state.ending = state.ending or "done"
         return _status(state.ending)
-    for epoch, microbatches in updates(job, state.step):
+    looking = [tracker for tracker in trackers if isinstance(tracker, InsideTracker)]
+    for tracker in looking:
+        tracker.inside(inside(job, state))
+    for epoch, microbatches, waited in timed(updates(job, state.step)):
+        for tracker in looking:
+            tracker.before(state.step + 1, waited)
         try:
             report = train_step(state, microbatches, job.method, setting, epoch)
         except OutsideClasses as error:
@@ -109,6 +126,9 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
         if due or ending:
             state.guard.read()
         if state.guard.tripped_at is not None:
+            found = where_from(job, state, state.guard.tripped_at)
+            for tracker in looking:
+                tracker.diverged(state.guard.tripped_at + 1, found)
             return "diverged"
         if not (due or ending):
             continue
@@ -126,6 +146,26 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
         if ending:
             return _status(ending)
     raise AssertionError("the plan ended before the total number of steps")
+
+
+def inside(job: Job, state: TrainState) -> Inside:
+    """What trackers that look inside are given."""
+    return Inside(state.model, state.parameters, lambda: None if state.scale is None else state.scale.scale, job.run.compile)
+
+
+def timed(batches: Iterator[tuple[int, list[Batch]]]) -> Iterator[tuple[int, list[Batch], float]]:
+    """Each with the seconds it was waited for."""
+    asked = perf_counter()
+    for epoch, microbatches in batches:
+        yield epoch, microbatches, perf_counter() - asked
+        asked = perf_counter()
+
+
+def where_from(job: Job, state: TrainState, step: int) -> dict[str, Any]:
+    """What made step `step` (counted from 0) not finite: its micro-batches once more, as they were, and the weights that met them."""
+    setting = job.setting
+    epoch, microbatches = next(updates(job, step))
+    return origin.find(state, transformed(microbatches, job.method, setting, epoch), job.method, setting, step)
 
 
 def in_the_split(error: OutsideClasses, microbatches: Sequence[Batch]) -> UserError:

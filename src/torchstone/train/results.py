@@ -38,14 +38,16 @@ class Predictions:
 
 
 def settled(job: Job, state: TrainState, status: str) -> Job:
-    """The job with what its task fits on the validation split by the resulting weights, when training is over: a temperature, a threshold.
+    """Puts the resulting weights (the best, where those are selected) into the state's modules, when training is over; and the job with
+    what its task fits by them on the validation split: a temperature, a threshold.
 
-    The same job where the task fits nothing or training is not over. Every rank must call it.
+    The same job where the task fits nothing or training is not over. Every rank must call it, before `finish`.
     """
-    if status not in ("done", "stopped") or not getattr(job.task, "settles", False):
-        return job
-    if job.run.select == "best" and state.best is not None:
+    over = status in ("done", "stopped")
+    if over and job.run.select == "best" and state.best is not None:
         load_best(job, state)
+    if not over or not getattr(job.task, "settles", False):
+        return job
     kept: list[Any] = []
     score(job, state, job.splits.validation, kept)
     found = gathered(kept, len(job.splits.validation), len(job.splits.facts.classes), job.device)
@@ -57,17 +59,16 @@ def settled(job: Job, state: TrainState, status: str) -> Job:
 
 
 def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep: Callable[[Predictions | None], object]) -> dict[str, Any]:
-    """Scores the resulting weights on the test split (not after divergence or an interruption) and writes, of a classifier,
+    """Scores the resulting weights on the test and validation splits (not after divergence or an interruption) and writes, of a classifier,
     predictions.safetensors; what `keep` keeps of them; and last, so that a run which says it is done is whole, metrics.json.
 
     `size`: parameters and macs. Returns the document; every rank must call it, `keep` is the main one's.
     """
     over = status in ("done", "stopped")
-    if over and job.run.select == "best" and state.best is not None:
-        load_best(job, state)
     kept: list[Any] = []
     document = {
         "final": score(job, state, job.splits.test, kept) if over else {},
+        "validation": score(job, state, job.splits.validation) if over else {},
         "best": best(job, state),
         "cost": {
             "seconds": round(state.seconds, 3),

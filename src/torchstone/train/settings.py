@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torchstone.train.trackers import Console, Csv, Jsonl, TensorBoard, Tracker
+from torchstone.train.trackers import Console, Csv, Jsonl, Probes, TensorBoard, Tracker
 
 MOST_SNAPSHOTS = 1000
 MOST_PROCESSES = 1024
@@ -58,8 +58,10 @@ class Run:
     """CPU threads; none: 1 below about 50 MFLOP a step, else one a core."""
     workers: int = 0
     """Processes that fetch samples; 0: in the training process (best for data in memory)."""
-    trackers: tuple[Tracker, ...] = (Console(), Jsonl(), Csv(), TensorBoard())
+    trackers: tuple[Tracker, ...] = (Console(), Jsonl(), Csv(), TensorBoard(), Probes())
     """What watches the run."""
+    note: str = ""
+    """Free text; changes nothing."""
 
     resumable: ClassVar[tuple[str, ...]] = (
         "run.epochs",
@@ -70,6 +72,7 @@ class Run:
         "run.threads",
         "run.workers",
         "run.trackers",
+        "run.note",
     )
     """What may differ when a run is resumed."""
 

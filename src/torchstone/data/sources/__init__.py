@@ -6,6 +6,7 @@ arrays        Arrays, a .npz file of yours; npz reads it without trusting it
 image_folder  ImageFolder, pictures in class folders; folders lists them without opening any
 idx           IDX, the files of the MNIST family
 fold          Fold, another source with the samples of train and validation divided anew
+label_noise   LabelNoise, another source with some training labels shuffled
 holding_out   the splits that are missing, taken from the training samples
 """
 
@@ -14,6 +15,7 @@ from torchstone.data.sources.digits import Digits
 from torchstone.data.sources.fold import Fold
 from torchstone.data.sources.idx import IDX
 from torchstone.data.sources.image_folder import ImageFolder
+from torchstone.data.sources.label_noise import LabelNoise
 from torchstone.data.sources.text import PlainText, StdlibText
 
-__all__ = ["IDX", "Arrays", "Digits", "Fold", "ImageFolder", "PlainText", "StdlibText"]
+__all__ = ["IDX", "Arrays", "Digits", "Fold", "ImageFolder", "LabelNoise", "PlainText", "StdlibText"]

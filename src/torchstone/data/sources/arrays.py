@@ -162,18 +162,18 @@ class Arrays:
             splits[name], splits["train"] = train.taken(cut.held), train.taken(cut.kept)
             if groups:
                 groups[name], groups["train"] = groups["train"][cut.held], groups["train"][cut.kept]
-            words.append(f"{name}: {len(cut.held)} of {total} training rows, {how}, the same for every seed")
+            words.append(f"{name} is {len(cut.held)} of {total} rows, held out {how}, the same for every seed")
         return {name: splits[name] for name in SPLITS}, groups, "; ".join(words)
 
     def _cut(self, where: str, target: np.ndarray, held: int, labels: bool, groups: np.ndarray | None) -> tuple[HoldOut, str]:
         """The rows to hold out, and in words how they were chosen."""
         if self.split == "temporal":
-            return hold_out_last(len(target), held), "the last ones"
+            return hold_out_last(len(target), held), "as the last ones"
         if groups is not None:
             found = len(np.unique(groups))
             if found < 2:
                 raise UserError(f"{where}: cannot be held out in whole groups, as only one is left; add groups, or arrays of its own")
-            return hold_out_groups(groups, held, target if labels else None), f"whole groups of {found}"
+            return hold_out_groups(groups, held, target if labels else None), f"in whole groups of {found}"
         cut = hold_out(len(target), held, target if labels else None)
         return cut, "stratified by class" if cut.stratified else "at random"
 

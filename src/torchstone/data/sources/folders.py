@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torchstone.core.errors import UserError, clean
+from torchstone.core.errors import UserError, clean, plural
 from torchstone.data.decode import SUFFIXES
 
 SPLIT_NAMES = {
@@ -56,8 +56,10 @@ def listed(root: Path) -> Listing:
     try:
         listing = _listed(root)
     except OSError as error:
+        place = Path(error.filename or root)
         archive = " (an archive: unpack it first)" if _ending(root.name) in ARCHIVES else ""
-        raise UserError(f"{error.filename or root} cannot be read ({error.strerror}){archive}; {LAYOUT}") from error
+        inside = f", and every folder in {root} is taken for a class with its pictures" if root in place.parents else ""
+        raise UserError(f"{place} cannot be read ({error.strerror}){archive}{inside}; {LAYOUT}") from error
     if not any(listing.splits.values()):
         raise UserError(f"{root}: holds no pictures in class folders{_hint(listing)}; {LAYOUT}")
     return listing
@@ -80,7 +82,7 @@ def _hint(listing: Listing) -> str:
     if listing.outside:
         return f" (but {listing.outside} beside them)"
     archives = sum(count for ending, count in listing.ignored.items() if ending in ARCHIVES)
-    return f" (but {archives} archives: unpack them first)" if archives else ""
+    return f" (but {plural(archives, 'archive')}: unpack {'it' if archives == 1 else 'them'} first)" if archives else ""
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:

@@ -58,7 +58,7 @@ def completed(
             cut = hold_out(len(train), held, labels[train])
             how = "stratified by class" if cut.stratified else "at random, as there are too few for each class"
         rows[name], rows["train"] = train[cut.held], train[cut.kept]
-        words.append(f"{name}: {len(cut.held)} of {total} to train on, {how}, the same for every seed")
+        words.append(f"{name} is {len(cut.held)} of {total}, held out {how}, the same for every seed")
     _require_every_class(where, np.bincount(labels[rows["train"]], minlength=len(classes)), classes)
     return {name: rows[name] for name in SPLITS}, "; ".join(words)
 

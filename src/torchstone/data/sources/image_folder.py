@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from torchstone.core.errors import UserError, warn
+from torchstone.core.errors import UserError, plural, warn
 from torchstone.core.protocols import Facts, ImageShape, Splits
 from torchstone.core.tree import FilePath
 from torchstone.data.cache import pictures_of
@@ -157,7 +157,8 @@ class ImageFolder:
                 # Where no header can be read, decoding will name the files; any side does until then.
                 median = statistics.median_low([min(header.width, header.height) for header in headers] or [1])
                 side = chosen_side(median, len(reader.files))
-                why = f" (chosen: the median shorter side is {median}, of {len(reader.files)} pictures; data.cache_side sets another)"
+                files = plural(len(reader.files), "picture")
+                why = f" (chosen: the median shorter side is {median}, of {files}, data.cache_side sets another)"
         verb = {"crop": "cropped", "stretch": "stretched", "pad": "padded"}[self.fit]
         return Form(channels, side, self.fit), f"pictures {verb} to {side}x{side} {'gray' if channels == 1 else 'color'}{why}"
 
@@ -240,7 +241,7 @@ def _class_names(root: Path, listing: Listing) -> tuple[str, ...]:
     for split in SPLITS[1:]:
         unknown = {name: len(found) for name, found in listing.splits.get(split, {}).items() if name not in train}
         if unknown:
-            named = ", ".join(f"{shown(name)} ({count} pictures)" for name, count in list(unknown.items())[:NAMED])
+            named = ", ".join(f"{shown(name)} ({plural(count, 'picture')})" for name, count in list(unknown.items())[:NAMED])
             more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
             raise UserError(
                 f"{root}: {listing.folders[split]} has classes that {listing.folders['train']} has not: {named}{more}; "

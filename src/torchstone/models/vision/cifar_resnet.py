@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape
-from torchstone.models.choices import Choices, check_choices
+from torchstone.models.choices import Choices, check_choices, check_trunk
 from torchstone.models.vision.resnet import BasicBlock, Projection, our_name
 from torchstone.nn import Activation, DropPath, Init, Norm, draw_weights, drop_path_shares, fan_in_normal_
 
@@ -57,6 +57,8 @@ class CifarResnetConfig:
         if self.width < 1:
             raise ValueError(f"CifarResnetConfig.width must be >= 1, got {self.width}")
         check_choices(self)
+        if self.residual:
+            check_trunk(self)
         if self.drop_path and not self.residual:
             raise ValueError(f"CifarResnetConfig.drop_path must be 0 without shortcuts (residual=false), got {self.drop_path}")
 

@@ -26,7 +26,7 @@ STEM, LAST = 32, 1280
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MobilenetV2Config:
+class MobileNetV2Config:
     """Seventeen inverted residual blocks between two convolutions."""
 
     neutral: ClassVar[None] = None
@@ -50,9 +50,9 @@ class MobilenetV2Config:
 
     def __post_init__(self) -> None:
         if not 0 < self.width < math.inf:
-            raise ValueError(f"MobilenetV2Config.width must be a number > 0, got {self.width}")
+            raise ValueError(f"MobileNetV2Config.width must be a number > 0, got {self.width}")
         if self.stem not in ("auto", "imagenet", "small"):
-            raise ValueError(f"MobilenetV2Config.stem must be auto, imagenet or small, got {self.stem}")
+            raise ValueError(f"MobileNetV2Config.stem must be auto, imagenet or small, got {self.stem}")
         check_choices(self)
 
     def resolve(self, facts: Facts) -> Self:
@@ -61,14 +61,14 @@ class MobilenetV2Config:
             return self
         return replace(self, stem=stem_for(facts.inputs))
 
-    def build(self, inputs: InputShape, outputs: int) -> "MobilenetV2":
+    def build(self, inputs: InputShape, outputs: int) -> "MobileNetV2":
         if not isinstance(inputs, ImageShape):
-            raise UserError(f"model mobilenetv2 reads images, but the data give {inputs}; mlp reads vectors, gpt reads tokens")
+            raise UserError(f"model mobile_net_v2 reads images, but the data give {inputs}; mlp reads vectors, gpt reads tokens")
         config = replace(self, stem=stem_for(inputs)) if self.stem == "auto" else self
-        return MobilenetV2(config, inputs.channels, outputs)
+        return MobileNetV2(config, inputs.channels, outputs)
 
 
-MOBILENET_V2 = MobilenetV2Config()
+MOBILENET_V2 = MobileNetV2Config()
 
 
 def rounded(channels: float) -> int:
@@ -77,10 +77,10 @@ def rounded(channels: float) -> int:
     return near + 8 if near < 0.9 * channels else near
 
 
-class MobilenetV2(nn.Module):
+class MobileNetV2(nn.Module):
     first_conv = "stem.weight"
 
-    def __init__(self, config: MobilenetV2Config, channels: int, outputs: int) -> None:
+    def __init__(self, config: MobileNetV2Config, channels: int, outputs: int) -> None:
         super().__init__()
         self.config = config
         small = config.stem == "small"

@@ -16,13 +16,15 @@ from torch.nn import functional as F
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Facts, ImageShape, InputShape
-from torchstone.models.choices import Choices, check_choices
+from torchstone.models.choices import Choices, check_choices, check_trunk
 from torchstone.nn import Activation, DropPath, Init, Norm, draw_weights, drop_path_shares, zero_branch
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Depth -> blocks of each stage."""
 EXPANSION = 4
 """Channels that leave a bottleneck over those inside it."""
+WIDTHS = ((24, 16), (40, 32))
+"""Pixels of the shorter side up to which a width that is left open is this."""
 SMALL = 64
 """Pixels of the shorter side up to which `stem="auto"` keeps the image whole."""
 
@@ -38,8 +40,9 @@ class ResnetConfig:
     """Layers with weights: 18, 34, 50, 101 or 152."""
     stem: Literal["auto", "imagenet", "small"] = "auto"
     """The first layer: imagenet is 7x7 at stride 2 and pooling, small 3x3 at stride 1; auto is small up to 64 pixels."""
-    width: int = 64
-    """Channels of the stem and inside the first stage; each later stage doubles them."""
+    width: int | None = 64
+    """Channels of the stem and inside the first stage; each later stage doubles them. none: by the pictures' shorter side, 16 up to 24
+    pixels, 32 up to 40, else 64."""
     activation: Activation = "relu"
     """What follows the norms."""
     norm: Norm = "batch"
@@ -60,21 +63,24 @@ class ResnetConfig:
             raise ValueError(f"ResnetConfig.depth must be one of {', '.join(map(str, STAGES))}, got {self.depth}")
         if self.stem not in ("auto", "imagenet", "small"):
             raise ValueError(f"ResnetConfig.stem must be auto, imagenet or small, got {self.stem}")
-        if self.width < 1:
+        if self.width is not None and self.width < 1:
             raise ValueError(f"ResnetConfig.width must be >= 1, got {self.width}")
         check_choices(self)
+        check_trunk(self)
 
     def resolve(self, facts: Facts) -> Self:
-        """Writes out which stem `auto` is, so that the weights keep it when images of another size come."""
-        if self.stem != "auto" or not isinstance(facts.inputs, ImageShape):
-            return self
-        return replace(self, stem=stem_for(facts.inputs))
+        """Writes out which stem `auto` is and which width none is, so that the weights keep them when images of another size come."""
+        return self.fixed(facts.inputs) if isinstance(facts.inputs, ImageShape) else self
+
+    def fixed(self, inputs: ImageShape) -> Self:
+        """With what is left open chosen by the images."""
+        stem = stem_for(inputs) if self.stem == "auto" else self.stem
+        return replace(self, stem=stem, width=width_for(inputs) if self.width is None else self.width)
 
     def build(self, inputs: InputShape, outputs: int) -> "Resnet":
         if not isinstance(inputs, ImageShape):
             raise UserError(f"model resnet reads images, but the data give {inputs}; mlp reads vectors, gpt reads tokens")
-        config = replace(self, stem=stem_for(inputs)) if self.stem == "auto" else self
-        return Resnet(config, inputs.channels, outputs)
+        return Resnet(self.fixed(inputs), inputs.channels, outputs)
 
 
 RESNET18 = ResnetConfig(depth=18)
@@ -88,6 +94,12 @@ def stem_for(inputs: ImageShape) -> Literal["imagenet", "small"]:
     return "small" if min(inputs.height, inputs.width) <= SMALL else "imagenet"
 
 
+def width_for(inputs: ImageShape) -> int:
+    """A network of full width spends most of its operations on what small pictures do not hold."""
+    side = min(inputs.height, inputs.width)
+    return next((width for most, width in WIDTHS if side <= most), 64)
+
+
 class Resnet(nn.Module):
     first_conv = "stem.weight"
 
@@ -95,6 +107,7 @@ class Resnet(nn.Module):
         super().__init__()
         self.config = config
         choices = Choices.of(config)
+        assert config.width is not None, "the config is fixed before it is built"
         width = config.width
         kernel, stride = (7, 2) if config.stem == "imagenet" else (3, 1)
         self.stem = choices.conv(channels, width, kernel, stride)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from torchstone.metrics.curves import average_precision, drawn, found, roc_auc
+from torchstone.ops.curves import average_precision, drawn, found, roc_auc
 
 TIES = st.sampled_from([None, 1, 2, 5])
 """How many values the scores take; None: all differ."""

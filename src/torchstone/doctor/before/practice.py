@@ -1,0 +1,117 @@
+"""Small trainings of copies of the model, by the step and the settings of the experiment itself. What they leave is thrown away."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchstone.core import tree
+from torchstone.core.protocols import BatchTransform
+from torchstone.data import Uniform
+from torchstone.data.splits import TensorSplit
+from torchstone.experiment import Prepared
+from torchstone.train.build import build_state
+from torchstone.train.loop import Job, updates
+from torchstone.train.method import Method, has_own_average
+from torchstone.train.rate_finder import rate_path
+from torchstone.train.state import TrainState
+from torchstone.train.step import train_step
+
+TIMED = 3
+"""Steps that are timed, after one to warm up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Practised:
+    """A copy after its training."""
+
+    model: nn.Module
+    losses: tuple[float, ...]
+    """Of each step, before its update; training ends early where one is not finite."""
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+
+def practised(
+    prepared: Prepared,
+    split: TensorSplit,
+    steps: int,
+    transforms: Sequence[BatchTransform],
+    *,
+    rate: float | None = None,
+    constant: bool = False,
+    watch: Callable[[TrainState, int], bool | None] | None = None,
+    seconds: float = math.inf,
+) -> Practised:
+    """A copy of the model trained for `steps` on a split, by the experiment's method without averages and stops; `transforms` take the
+    place of its batch transforms.
+
+    `rate`: the learning rate, where another is wanted; `constant`: without schedules. `watch` is called after every step, and ends the
+    training by returning True.
+    """
+    job = practice_job(prepared, split, steps, transforms, rate=rate, constant=constant)
+    losses: list[float] = []
+    started = perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        state = build_state(copy.deepcopy(prepared.model), job.method, job.run, job.device)
+        for epoch, microbatches in updates(job, 0):
+            losses.append(float(train_step(state, microbatches, job.method, job.setting, epoch).loss))
+            enough = watch is not None and watch(state, len(losses))
+            if enough or not math.isfinite(losses[-1]) or perf_counter() - started > seconds:
+                break
+    if state.average is not None and has_own_average(job.method.optimizer):
+        job.method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer)  # type: ignore[union-attr]
+    return Practised(state.evaluated, tuple(losses))
+
+
+def practice_job(
+    prepared: Prepared, split: TensorSplit, steps: int, transforms: Sequence[BatchTransform], *, rate: float | None, constant: bool
+) -> Job:
+    method: Method = prepared.experiment.method
+    if rate is not None:
+        method = tree.put(method, rate_path(method), rate)
+    method = replace(
+        method,
+        sampler=Uniform(),
+        sample_transforms=(),
+        batch_transforms=tuple(transforms),
+        schedules=() if constant else tuple(schedule for schedule in method.schedules if fits(schedule, steps)),
+        averaging=None,
+        stop=None,
+    )
+    run = prepared.experiment.run
+    size = min(run.batch_size, len(split))
+    run = replace(run, batch_size=size, microbatch_size=min(run.microbatch_size or size, size), steps=steps, workers=0, snapshots=0)
+    run = replace(run, compile=False)
+    return replace(prepared.job(Path(), {}), method=method, run=run, splits=replace(prepared.splits, train=split))
+
+
+def fits(schedule: Any, steps: int) -> bool:
+    """Whether a schedule goes with so short a run."""
+    try:
+        getattr(schedule, "fits", lambda total: None)(steps)
+    except ValueError:
+        return False
+    return True
+
+
+def step_seconds(prepared: Prepared, split: TensorSplit) -> float:
+    """Seconds of a training step on these samples; the shortest of a few."""
+    times: list[float] = []
+
+    def watch(state: TrainState, step: int) -> bool:
+        times.append(perf_counter())
+        return len(times) >= 2 and times[-1] - times[0] > 2.0
+
+    steady = tuple(transform for transform in prepared.experiment.method.batch_transforms if not transform.train_only)
+    practised(prepared, split, TIMED + 1, steady, watch=watch)
+    return max(1e-5, min((b - a for a, b in pairwise(times)), default=1.0))
