@@ -25,7 +25,7 @@ def test_a_rate_of_a_million(tmp_path: Path) -> None:
     edits = (*MLP, "run.evaluate_every=1", "optimizer=sgd", "optimizer.lr=1e6", "gradient_transforms=[]")
     outcome = command("train", "digits-mini", *edits, "--out", out)
     assert outcome.code == 1 and outcome.stdout == ""
-    assert [line.split(":")[0] for line in outcome.stderr.splitlines()] == ["data", "classes", "groups", "error"]
+    assert [line.split(":")[0] for line in outcome.stderr.splitlines()] == ["data", "data", "classes", "groups", "error"]
     step = int(re.search(r"diverged at step (\d+)", outcome.stderr)[1])
     assert f"the last good checkpoint is {out}/checkpoints/step-{step}" in outcome.stderr
     document = json.loads((out / "metrics.json").read_text())

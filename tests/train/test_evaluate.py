@@ -141,9 +141,9 @@ def test_a_step_is_looked_at_once(tmp_path: Path) -> None:
 
 
 def test_a_metric_of_nan_does_not_end_patience(tmp_path: Path) -> None:
-    prepared = ready(replace(NOISY, stop=Patience(metric="told", patience=2)), evaluate_every=1)
-    job, state = begin(prepared, tmp_path)
-    job = replace(job, metrics=(Told([0.9, math.nan, math.nan, math.nan, 0.8]),), selection=("told", "max"))
+    job, state = begin(ready(NOISY, evaluate_every=1), tmp_path)
+    method = replace(job.method, stop=Patience(metric="told", patience=2))
+    job = replace(job, method=method, metrics=(Told([0.9, math.nan, math.nan, math.nan, 0.8]),), selection=("told", "max"))
     for step in range(1, 5):
         state.step = step
         look(job, state, ())

@@ -1,7 +1,6 @@
 """`torchstone compare`: what a switch is worth on these data, with an interval, beside what it costs."""
 
 import argparse
-import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +83,9 @@ def compare_with_report(experiment: Any, *edits: str, **options: Any) -> "Compar
 def draw(folder: Path) -> None:
     """The study's page. A page that cannot be drawn is a warning: the study is whole without it."""
     try:
-        page = importlib.import_module("torchstone.report.study")
-        page.write(folder)
+        from torchstone.report import study
+
+        study.write(folder)
     except Exception as error:
         warn(f"{folder}: no page was drawn ({type(error).__name__}: {error}); torchstone report {folder} tries again")
 

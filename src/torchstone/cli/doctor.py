@@ -81,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.say_json(examination.document())
         return output.DONE
-    for line in told(examination, arguments.recipe, edits):
+    name = str(folder / EXPERIMENT) if folder.is_dir() else arguments.recipe  # what `train` takes
+    for line in told(examination, name, edits):
         output.say(line)
     if out is not None:
         output.say(f"written: {output.short(out)}")
@@ -218,5 +219,4 @@ def place(edit: str) -> str:
 def known(recipe: str) -> "Experiment":
     from torchstone.cli.train import find_recipe
 
-    path = Path(recipe)
-    return find_recipe(str(path / EXPERIMENT) if path.is_dir() else recipe)[0]
+    return find_recipe(recipe)[0]

@@ -245,7 +245,8 @@ def few_outputs(model: nn.Module, method: Method, splits: Splits) -> PyTree:
 def check_watched(experiment: Experiment, model: nn.Module, splits: Splits) -> None:
     """Raises UserError where a schedule or the stop waits for a metric that no evaluation gives."""
     method = experiment.method
-    parts: dict[str, Any] = {f"method.schedules.{place}": part for place, part in enumerate(method.schedules)} | {"method.stop": method.stop}
+    parts: dict[str, Any] = {f"method.schedules.{place}": part for place, part in enumerate(method.schedules)}
+    parts["method.stop"] = method.stop
     watched = {f"{path}.metric": part.metric for path, part in parts.items() if isinstance(getattr(part, "metric", None), str)}
     known = metric_names(experiment, model, splits) if watched else ()
     for path, name in watched.items():

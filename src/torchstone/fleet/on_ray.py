@@ -3,7 +3,6 @@
 With RAY_ADDRESS, or on a machine that belongs to a cluster, that cluster is used; else one is started here and ended with the crew.
 """
 
-import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -33,7 +32,9 @@ class OnRay:
         if workers < 1:
             raise UserError(f"--workers must be 1 or more, got {workers}")
         try:
-            self.ray = importlib.import_module("ray")
+            import ray  # type: ignore
+
+            self.ray: Any = ray
             self.ray.init  # noqa: B018 - a folder called ray in the working directory is no Ray
         except (ImportError, AttributeError):
             raise UserError("--on ray needs Ray, which is not installed: pip install 'torchstone[ray]'") from None

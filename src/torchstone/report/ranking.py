@@ -85,7 +85,7 @@ def read_ranking(files: RunFiles) -> tuple[Ranking | None, str]:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return None, f"{PREDICTIONS} is not a plain file"
-        return ranked(path, files.classes(1 << 20)), ""
+        return ranked(path, files.classes(1 << 14)), ""
     except FileNotFoundError:
         return None, ""
     except (SafetensorError, OSError, ValueError, TypeError, IndexError, OverflowError, MemoryError) as error:

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import special
 
+from torchstone.core import random
+
 PATHS = 100_000
 CALIBRATION_SEED = 1977
 SCREEN = 0.2
@@ -44,7 +46,7 @@ def bound(alpha: float, first: int, most: int) -> float:
 @lru_cache(maxsize=16)
 def smallest_p(first: int, most: int) -> Float64[np.ndarray, " PATHS"]:
     """Sorted smallest p of every path."""
-    generator = np.random.default_rng(CALIBRATION_SEED)
+    generator = random.generator(CALIBRATION_SEED)
     lowest, total, squares = np.ones(PATHS), np.zeros(PATHS), np.zeros(PATHS)
     for n in range(1, most + 1):
         x = generator.standard_normal(PATHS)

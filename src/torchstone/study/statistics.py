@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import special, stats
 
+from torchstone.core import random
 from torchstone.study.power import POWER, noncentrality, quantile
 
 Mode = Literal["max", "min"]
@@ -214,7 +215,7 @@ def bca(samples: tuple[np.ndarray, ...], confidence: float, resamples: int) -> t
     def statistic(x, y=None, axis=-1):
         return np.mean(x, axis=axis) - (0 if y is None else np.mean(y, axis=axis))
 
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    generator = random.generator(BOOTSTRAP_SEED)
     found = stats.bootstrap(
         samples, statistic, n_resamples=resamples, confidence_level=confidence, method="BCa", vectorized=True, rng=generator
     ).confidence_interval

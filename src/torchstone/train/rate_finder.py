@@ -31,6 +31,8 @@ DECADES = 0.15
 """Standard deviation, in powers of ten of the rate, of the bell that smooths the curve."""
 FALL = 0.02
 """Share of the first loss by which it must fall somewhere for a suggestion to be made."""
+BEGUN = 0.1
+"""Share of the whole fall at which the loss has begun to fall for good."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,10 +148,12 @@ def smooth(losses: list[float], decades_a_step: float) -> np.ndarray:
 
 
 def suggestions(rates: list[float], smoothed: np.ndarray) -> tuple[float | None, float | None]:
-    """(where the loss falls fastest on its way to the minimum, the minimum); none where it does not fall."""
+    """(where the loss falls fastest once it falls for good, the minimum); none where it does not fall."""
     lowest = int(smoothed.argmin())
     first = float(smoothed[: max(3, lowest // 4)].mean())
     if lowest < 2 or first - smoothed[lowest] < FALL * abs(first):
         return None, None
+    high = np.flatnonzero(smoothed[: lowest + 1] >= first - BEGUN * (first - smoothed[lowest]))
+    begun = int(high[-1]) if len(high) else 0  # small batches make the loss rise and fall before
     slopes = np.gradient(smoothed, np.log10(rates))
-    return rates[int(slopes[: lowest + 1].argmin())], rates[lowest]
+    return rates[begun + int(slopes[begun : lowest + 1].argmin())], rates[lowest]

@@ -26,6 +26,7 @@ from torchstone.experiment.keepsakes import Album
 from torchstone.train.evaluate import evaluating
 from torchstone.train.method import Method
 from torchstone.train.settings import Run
+from torchstone.train.step import seed_model_noise
 
 MOST = {"train": 3000, "validation": 1500, "test": 1500}
 """Samples of a split that the checks look at; duplicates and counts look at more."""
@@ -151,7 +152,7 @@ class Patient:
         made = []
         forward = getattr(self.prepared.experiment.task, "forward", None)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+            seed_model_noise(torch.device("cpu"), 0)
             for start in range(0, len(target), AT_ONCE):
                 some, truth = (map_leaves(lambda x, a=start: x[a : a + AT_ONCE], part) for part in (inputs, target))
                 read = map_leaves(lambda x: x.to(self.device), self.as_read(some, truth))

@@ -20,6 +20,7 @@ from torchstone.doctor.finding import Finding, curve, table
 from torchstone.experiment.memory import activation_bytes, free_memory, microbatch_that_fits
 from torchstone.models import PretrainedConfig
 from torchstone.train.state import TrainState
+from torchstone.train.step import seed_model_noise
 
 LOOKED_AT = 256
 """Samples of a forward at init."""
@@ -338,7 +339,7 @@ def seen_by_depth(patient: Patient, model: nn.Module, some: tuple) -> list[tuple
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if isinstance(module, kinds)]
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.default_generator.manual_seed(0)
+            seed_model_noise(torch.device("cpu"), 0)
             inputs = map_leaves(lambda x: x.to(patient.device), patient.as_read(*some))
             target = some[1].to(patient.device)
             patient.method.objective(model(inputs), target).mean().backward()

@@ -56,7 +56,7 @@ class ConjugateGradient:
         direction = beta * memory["direction"] - g
         slope = float(g @ direction)
         if not slope < 0:
-            direction, slope, restart = -g, -float(g @ g), True
+            direction, slope, restart = 0.0 - g, -float(g @ g), True  # -g would leave -0 in the padding
         first = float(memory["step"] * memory["slope"]) / slope if float(memory["step"]) > 0 else 1 / max(point.gradient_norm, 1.0)
         found = self.search(problem, point, direction, min(max(first, 1e-12), 1e12))
         if found is None and not restart:  # a used-up direction: straight down once more
