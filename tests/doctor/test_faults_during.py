@@ -203,7 +203,7 @@ HEALTHY = {
     "muon": ("optimizer=muon",),
     "mixup": ("model.hidden=[128]", "batch_transforms+=mixup"),
     "ema": ("averaging=ema", "averaging.decay=0.95"),
-    "a convolutional network": ("model=conv_net", "model.widths=[8,16]"),
+    "a convolutional network": ("model=conv_net", "model.widths=[16,32]", "optimizer.lr=1e-2"),
     "accumulation": ("run.microbatch_size=32", "optimizer=lion", "optimizer.lr=1e-3"),
 }
 
