@@ -129,11 +129,21 @@ def main(settings: argparse.Namespace) -> None:
             "rounds": settings.rounds,
             "parameters": counts,
             "compared_with": SIDES,
-            "milliseconds": {name: round(statistics.median(one[name] for one in rounds), 3) for name in names},
-            "times_faster": {name: round(statistics.median(values), 2) for name, values in ratios.items()},
-            "times_faster_range": {name: [round(min(values), 2), round(max(values), 2)] for name, values in ratios.items()},
+            "milliseconds": nested({name: statistics.median(one[name] for one in rounds) for name in names}, 3),
+            "times_faster": nested({name: statistics.median(values) for name, values in ratios.items()}, 2),
+            "times_faster_least": nested({name: min(values) for name, values in ratios.items()}, 2),
+            "times_faster_most": nested({name: max(values) for name, values in ratios.items()}, 2),
         },
     )
+
+
+def nested(numbers: dict[str, float], digits: int) -> dict[str, dict[str, float]]:
+    """{"lion/small": 1.234} as {"lion": {"small": 1.23}}."""
+    made: dict[str, dict[str, float]] = {}
+    for name, value in numbers.items():
+        kind, size = name.split("/")
+        made.setdefault(kind, {})[size] = round(value, digits)
+    return made
 
 
 if __name__ == "__main__":

@@ -125,8 +125,10 @@ def test_it_opens_within_a_second(page: Path, tmp_path: Path) -> None:
     """By the browser's own clock: from the beginning of the navigation to the end of the load event."""
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
     (tmp_path / "timed.html").write_text(html.replace("</body>", TIMED + "</body>"), encoding="utf-8")
-    dom, _ = browse(tmp_path, "--window-size=400,900", "--timeout=8000", "--dump-dom", f"file://{tmp_path}/timed.html")
-    found = re.search(r"<title>TOOK (\d+) END", dom)
+    for _ in range(4):  # on a busy machine the page is written out before its script has told the time
+        dom, _ = browse(tmp_path, "--window-size=400,900", "--timeout=8000", "--dump-dom", f"file://{tmp_path}/timed.html")
+        if found := re.search(r"<title>TOOK (\d+) END", dom):
+            break
     assert found, dom[:300]
     assert int(found[1]) < 1000
 

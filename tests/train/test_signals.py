@@ -85,7 +85,7 @@ def test_the_command_line_saves_says_how_to_go_on_and_does(number: int, code: in
     assert running.returncode == code, stderr
     assert stdout == ""
     *said, last = stderr.splitlines()  # what was announced before the run, then one line
-    assert [line.split(":")[0] for line in said] == ["data", "classes", "groups"], stderr
+    assert [line.split(":")[0] for line in said] == ["data", "data", "classes", "groups"], stderr
     assert "interrupted at step" in last and f"--out {out} --resume" in last
     saved = int((out / "checkpoints" / "last").read_text().removeprefix("step-"))
     assert 0 < saved < 1500 and f"step {saved};" in stderr

@@ -21,7 +21,7 @@ HELP = "looks for what is wrong: before a training (data, first steps of a copy 
 EXAMPLES = """  torchstone doctor digits                                 every check before training, in under a minute
   torchstone doctor digits optimizer.lr=10 --only overfit_one_batch,loss_at_init
   torchstone doctor digits --out looked                    the same, with pictures and findings.json in looked/
-  torchstone doctor runs/digits/run                        what its probes collected: run.trackers+=probes before the run
+  torchstone doctor runs/digits/run                        what its probes saw while it was trained
   torchstone doctor digits --rate                          a learning-rate range test: a table, the curve, a suggestion; rate.png
   torchstone doctor digits --rate optimizer=sgd --low 1e-5 --high 1 --out sgd.png
   torchstone doctor runs/digits/run --saddle               gradient, extreme curvatures: minimum, saddle, or not there yet
