@@ -132,8 +132,7 @@ def fit(job: Job, state: TrainState, trackers: Sequence[Tracker], request: Reque
             return "diverged"
         if not (due or ending):
             continue
-        if state.average is not None and has_own_average(job.method.optimizer):
-            job.method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer)  # type: ignore[union-attr]
+        write_own_average(job.method, state)
         if due or ending != "interrupted":
             look(job, state, trackers)
             if ending in (None, "interrupted"):  # what a stop makes of the evaluation counts, whatever else arrived
@@ -229,6 +228,12 @@ def look(job: Job, state: TrainState, trackers: Sequence[Tracker]) -> None:
         state.best = Best(state.step, value)
     for tracker in trackers:
         tracker.evaluation(evaluation)
+
+
+def write_own_average(method: Method, state: TrainState) -> None:
+    """The evaluation weights of an optimizer that has its own, into the second model: for whoever looks at them next."""
+    if state.average is not None and has_own_average(method.optimizer):
+        method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer)  # type: ignore[union-attr]
 
 
 def refresh_batch_norm(job: Job, state: TrainState) -> None:

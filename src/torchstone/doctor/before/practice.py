@@ -18,8 +18,8 @@ from torchstone.data import Uniform
 from torchstone.data.splits import TensorSplit
 from torchstone.experiment import Prepared
 from torchstone.train.build import build_state
-from torchstone.train.loop import Job, updates
-from torchstone.train.method import Method, has_own_average
+from torchstone.train.loop import Job, updates, write_own_average
+from torchstone.train.method import Method
 from torchstone.train.rate_finder import rate_path
 from torchstone.train.state import TrainState
 from torchstone.train.step import train_step
@@ -68,8 +68,7 @@ def practised(
             enough = watch is not None and watch(state, len(losses))
             if enough or not math.isfinite(losses[-1]) or perf_counter() - started > seconds:
                 break
-    if state.average is not None and has_own_average(job.method.optimizer):
-        job.method.optimizer.evaluation_weights(state.average, state.parameters, state.optimizer)  # type: ignore[union-attr]
+    write_own_average(job.method, state)
     return Practised(state.evaluated, tuple(losses))
 
 
@@ -90,8 +89,8 @@ def practice_job(
     )
     run = prepared.experiment.run
     size = min(run.batch_size, len(split))
-    run = replace(run, batch_size=size, microbatch_size=min(run.microbatch_size or size, size), steps=steps, workers=0, snapshots=0)
-    run = replace(run, compile=False)
+    small = min(run.microbatch_size or size, size)
+    run = replace(run, batch_size=size, microbatch_size=small, steps=steps, workers=0, snapshots=0, compile=False)
     return replace(prepared.job(Path(), {}), method=method, run=run, splits=replace(prepared.splits, train=split))
 
 

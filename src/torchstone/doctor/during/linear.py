@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torchstone.core.protocols import Split
 
 SAMPLES = 2000
-FEATURES = 1024
-"""Larger pictures are averaged down to this many numbers."""
 
 
 def linear_loss(run: Path) -> tuple[float, float] | None:
@@ -55,19 +53,16 @@ def linear_loss(run: Path) -> tuple[float, float] | None:
 
 def flat(split: "Split") -> tuple[np.ndarray, np.ndarray] | None:
     """Evenly spaced samples as (inputs [N, F], target [N]); None where a sample is no picture or vector of one class."""
-    import torch
     from torch import Tensor
 
     from torchstone.data.pixels import as_float
+    from torchstone.doctor.before.patient import MOST_FEATURES, flattened
 
     rows = np.linspace(0, len(split) - 1, min(len(split), SAMPLES)).astype(np.int64)
     inputs, target = split.fetch(rows)
     if not isinstance(inputs, Tensor) or not isinstance(target, Tensor) or target.ndim != 1 or target.is_floating_point():
         return None
-    inputs = as_float(inputs)
-    if inputs.ndim == 4 and inputs[0].numel() > FEATURES:
-        side = int((FEATURES / inputs.shape[1]) ** 0.5)
-        inputs = torch.nn.functional.adaptive_avg_pool2d(inputs, side)
-    if inputs.ndim < 2 or not inputs.is_floating_point() or inputs[0].numel() > FEATURES:
+    if inputs.ndim < 2 or not as_float(inputs).is_floating_point():
         return None
-    return inputs.flatten(1).double().numpy(), target.numpy()
+    found = flattened(inputs)
+    return (found, target.numpy()) if found.shape[1] <= MOST_FEATURES else None

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torchstone.core.journal import Journal
 from torchstone.core.protocols import Evaluation, StepReport
+from torchstone.train.trackers.journaled import JournalTracker
 from torchstone.train.trackers.reading import Pace, number
 
 
@@ -35,38 +36,22 @@ class Jsonl:
 Jsonl.neutral = Jsonl()
 
 
-class JsonlTracker:
+class JsonlTracker(JournalTracker):
     """Appends to one journal. Raises OSError where the disk does."""
 
     def __init__(self, journal: Journal, every: int) -> None:
-        self._journal: Journal | None = journal
+        super().__init__(journal)
         self._pace = Pace(every)
 
     def start(self, run: Mapping[str, Any]) -> None:
         pass
 
     def step(self, report: StepReport) -> None:
-        if self._journal is None or not self._pace.due(report):
+        if self.closed or not self._pace.due(report):
             return
         numbers = {path: number(value) for path, value in report.numbers.items()}
         line = {"step": report.step, "loss": number(report.loss), "lr": numbers.pop("optimizer.lr", None)}
-        self._journal.append({**line, "samples_per_s": self._pace.samples_per_s(), "norm": number(report.norm), **numbers})
+        self.append({**line, "samples_per_s": self._pace.samples_per_s(), "norm": number(report.norm), **numbers})
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        if self._journal is not None:
-            self._journal.append({"step": evaluation.step, "eval": {name: number(value) for name, value in evaluation.metrics.items()}})
-
-    def rewind(self, step: int) -> None:
-        """Lines after `step` are cut off, durably."""
-        if self._journal is not None:
-            self._journal.rewind(lambda line: isinstance(line.get("step"), int) and line["step"] <= step)
-
-    def sync(self) -> None:
-        """Returns when the lines are on the disk: for who writes a checkpoint that comes after them."""
-        if self._journal is not None:
-            self._journal.sync()
-
-    def close(self) -> None:
-        if self._journal is not None:
-            journal, self._journal = self._journal, None
-            journal.close()
+        self.append({"step": evaluation.step, "eval": {name: number(value) for name, value in evaluation.metrics.items()}})

@@ -23,6 +23,7 @@ from torchstone.core.journal import Journal
 from torchstone.core.layout import PROBES
 from torchstone.core.protocols import Evaluation, Inside, StepReport
 from torchstone.train.trackers.activations import Activations
+from torchstone.train.trackers.journaled import JournalTracker
 from torchstone.train.trackers.reading import number
 
 
@@ -47,11 +48,11 @@ class Probes:
 Probes.neutral = Probes()
 
 
-class ProbesTracker:
+class ProbesTracker(JournalTracker):
     """Appends to one journal. Raises OSError where the disk does."""
 
     def __init__(self, journal: Journal, every: int) -> None:
-        self._journal: Journal | None = journal
+        super().__init__(journal)
         self._every = every
         self._total = 0
         self._view: Inside | None = None
@@ -98,25 +99,12 @@ class ProbesTracker:
         pass
 
     def diverged(self, step: int, origin: Mapping[str, Any]) -> None:
-        if self._journal is not None:
-            self._journal.append({"step": step, "origin": dict(origin)})
-
-    def rewind(self, step: int) -> None:
-        """Lines after `step` are cut off, durably."""
-        if self._journal is not None:
-            self._journal.rewind(lambda line: isinstance(line.get("step"), int) and line["step"] <= step)
-
-    def sync(self) -> None:
-        """Returns when the lines are on the disk: for who writes a checkpoint that comes after them."""
-        if self._journal is not None:
-            self._journal.sync()
+        self.append({"step": step, "origin": dict(origin)})
 
     def close(self) -> None:
         if self._seen is not None:
             self._seen.disarm()
-        if self._journal is not None:
-            journal, self._journal = self._journal, None
-            journal.close()
+        super().close()
 
     def _look(self, report: StepReport) -> None:
         view, seen, before = self._view, self._seen, self._before
@@ -162,8 +150,7 @@ class ProbesTracker:
             },
         }
         self._steps, self._worked, self._waited = 0, 0.0, 0.0
-        if self._journal is not None:
-            self._journal.append(line)
+        self.append(line)
 
 
 class _Idle:
