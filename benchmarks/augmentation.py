@@ -45,7 +45,7 @@ def ours(workload: str) -> Callable[[], np.ndarray]:
     from torchstone.core import random
     from torchstone.core.allocator import keep_freed_memory
     from torchstone.core.protocols import Batch
-    from torchstone.data.batch_transforms import ColorJitter, Flip, Normalize, PaddedCrop, Warp
+    from torchstone.data.batch_transforms import ColorJitter, Flip, Normalize, PaddedCrop, Warp, in_turn
 
     torch.set_num_threads(1)
     keep_freed_memory()  # as `experiment.prepare` does before every training
@@ -63,10 +63,9 @@ def ours(workload: str) -> Callable[[], np.ndarray]:
     epochs = iter(range(1_000_000))
 
     def work() -> np.ndarray:
-        changed, epoch = batch, next(epochs)
-        for number, part in enumerate(parts):
-            changed = part(changed, random.sample_keys(random.key(number, "augmentation", epoch), batch.index))
-        return changed.inputs.numpy()
+        epoch = next(epochs)
+        keys = (random.sample_keys(random.key(number, "augmentation", epoch), batch.index) for number in range(len(parts)))
+        return in_turn(batch, zip(parts, keys, strict=True)).inputs.numpy()  # as the training step does
 
     return work
 

@@ -1,4 +1,4 @@
-"""What every test gets: checked shapes, one thread, fixed hypothesis draws, no network, no leftovers in the working tree."""
+"""What every test gets: checked shapes, one thread, fixed hypothesis draws, a quick disk, no network, no leftovers in the working tree."""
 
 import os
 
@@ -8,12 +8,15 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("PYTHONHASHSEED", "0")
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
 
 # Every annotation of the package is checked at every call from here on, so nothing of it may be imported above this line.
+import shape_check
+
+shape_check.install()
 install_import_hook("torchstone", "shape_check.check")
 
 import hypothesis
@@ -62,6 +65,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHSTONE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[Callable[[int], None]]:
+    """No run in this process waits for the disk (a hundred times, half of its time): that files are durable is tested in tests/core.
+
+    What it yields is the real `os.fsync`.
+    """
+    fsync = os.fsync
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: None)
+        yield fsync
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from cli.small import only_json, refused
@@ -83,6 +84,27 @@ def test_a_written_study(tmp_path, monkeypatch, capsys):
     refused(["compare", "wrong.toml"], "wrong.toml", "'sedes'", 'did you mean "seeds"', capsys=capsys)
     (tmp_path / "bare.toml").write_text('[study]\nrecipe = "digits-mini"\n')
     refused(["compare", "bare.toml"], "study.vary is missing", capsys=capsys)
+
+
+def test_a_written_study_is_repeated_by_who_has_the_data_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    (tmp_path / "elsewhere").mkdir()
+    np.savez(tmp_path / "elsewhere" / "all.npz", x=draw.normal(size=(200, 5)).astype(np.float32), y=np.arange(200) % 2)
+    edits = ["data=subset", "data.source=arrays", "data.samples=60", *EDITS, "run.batch_size=60"]
+    lines = ["[study]", 'recipe = "digits-mini"', f"edits = {json.dumps(edits)}", 'vary = ["averaging=none,ema"]', "seeds = 2"]
+    (tmp_path / "claim.toml").write_text("\n".join([*lines, 'also = ["loss"]']))
+    refused(["compare", "claim.toml"], "data.path must be given", capsys=capsys)
+    words = ["compare", "claim.toml", "data.source.path=elsewhere/all.npz", "--out", "s"]
+    assert main(words) == 0
+    assert "also measured" in capsys.readouterr().out
+    found = json.loads((tmp_path / "s" / "results.json").read_text())
+    assert found["edits"] == [*edits, "data.source.path=elsewhere/all.npz"] and found["also"] == ["loss"]
+    assert main([*words, "--resume", "--also", "calibration_error"]) == 0
+    assert "0 runs in" in capsys.readouterr().out
+    assert main(["compare", "s/study.toml", "--out", "s", "--resume", "--also", "roc_auc"]) == 0
+    assert json.loads((tmp_path / "s" / "results.json").read_text())["also"] == ["loss", "calibration_error", "roc_auc"]
+    refused(["compare", "s/study.toml", "data.source.path=other.npz"], "another study", "compare the file it was made from", capsys=capsys)
 
 
 @pytest.mark.parametrize(

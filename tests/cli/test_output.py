@@ -67,7 +67,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "torchstone", "--help"]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}, timeout=60, check=False)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}, timeout=240, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 

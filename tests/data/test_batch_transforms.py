@@ -11,7 +11,7 @@ from torchstone.core import random
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Batch, Facts, ImageShape, TokenShape, VectorShape
 from torchstone.data import Digits
-from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, Mixup, Normalize, PaddedCrop, Warp
+from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, Mixup, Normalize, PaddedCrop, Warp, in_turn
 from torchstone.data.batch_transforms.crop import gathered, windows
 from torchstone.data.pixels import as_float
 
@@ -183,6 +183,41 @@ def test_pure_and_keyed_by_the_row_alone(part, dtype: torch.dtype, n: int) -> No
     ]
     assert torch.equal(whole.inputs, torch.cat([half.inputs for half in halves]))
     assert torch.equal(whole.target, torch.cat([half.target for half in halves]))
+
+
+WARP = Warp(rotation=20.0, shear=10.0, translation=0.1, scale=(0.8, 1.2), crop_area=0.4)
+COLOR = ColorJitter(hue=0.1, gray=0.2)
+CHAINS = [
+    (WARP, COLOR, Normalize()),
+    (COLOR, Normalize(mean=(0.4,), std=(0.3,))),
+    (WARP, COLOR, Cutout(p=0.7)),
+    (Flip(), WARP, Normalize()),
+    (Normalize(), WARP, Warp(crop_area=0.4)),
+    (WARP, ColorJitter.neutral, Normalize()),
+    (Flip.neutral, Warp.neutral),
+    (),
+]
+
+
+@pytest.mark.parametrize("n", [0, 12, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: ",".join(type(part).__name__ for part in chain))
+def test_in_turn_is_one_call_after_the_other(chain, dtype: torch.dtype, n: int) -> None:
+    chain = [part.resolve(FACTS) for part in chain]
+    batch, _ = batch_of(n, (3, 24, 31))
+    batch = replace(batch, inputs=(batch.inputs * 255).to(dtype) if dtype == torch.uint8 else batch.inputs.to(dtype))
+    before = batch.inputs.clone()
+    drawn = [(part, random.sample_keys(random.key(0, "in_turn", place), batch.index)) for place, part in enumerate(chain)]
+    together, apart = in_turn(batch, drawn), batch
+    for part, keys in drawn:
+        apart = part(apart, keys)
+    torch.testing.assert_close(together.inputs, apart.inputs, atol=1e-5 if dtype != torch.float64 else 1e-12, rtol=0)
+    assert torch.equal(batch.inputs, before)
+    halves = []
+    for some in (slice(0, 5), slice(5, None)):
+        half = Batch(*(x[some] for x in (batch.inputs, batch.target, batch.index, batch.weight)))
+        halves.append(in_turn(half, [(part, keys[some]) for part, keys in drawn]))
+    assert torch.equal(together.inputs, torch.cat([half.inputs for half in halves]))
 
 
 @pytest.mark.parametrize("part", ALL, ids=repr)

@@ -10,9 +10,10 @@ import torch
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit
 
 from data.folder_of_pictures import fill, picture, save
+from torchstone.core import tree
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Splits
-from torchstone.data import Arrays, Digits, Fold, ImageFolder, StdlibText
+from torchstone.data import Arrays, Digits, Fold, ImageFolder, LabelNoise, StdlibText, Subset
 from torchstone.data.folds import By, Pool, fold_rows, scheme_for
 from torchstone.data.pictures import StoredPictures
 from torchstone.data.sources.fold import pooled
@@ -271,3 +272,16 @@ def test_scikit_learn_s_warnings_stay_inside() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fold_rows("grouped", 9, pool())
+
+
+def test_folds_of_a_subset_are_read_back() -> None:
+    """`--folds` stores a run whose data are a fold of a subset: the text must come back as that."""
+    part = Fold(source=Subset(source=Digits(), samples=100), number=2, of=3)
+    assert tree.decode(Fold, tree.encode(part)) == part
+    sizes, whole = dict(part.open().facts.sizes), dict(Digits().open().facts.sizes)
+    assert sizes["train"] + sizes["validation"] == 100 + whole["validation"]
+
+
+def test_folds_do_not_validate_on_wrong_labels() -> None:
+    with pytest.raises(UserError, match="wrong labels"):
+        Fold(source=LabelNoise(source=Digits(), share=0.1)).open()

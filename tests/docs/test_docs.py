@@ -170,6 +170,7 @@ def with_python(pages: list[Path]) -> list[Path]:
     return [page for page in pages if any(block.language == "python" for block in blocks(page.read_text(encoding="utf-8"))[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_python(PAGES), ids=named)
 def test_python(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The page's blocks in order, in one namespace, in an empty folder."""

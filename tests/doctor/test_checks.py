@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch.nn import functional as F
 
+from doctor.faults_before import another_camera, copies_in_the_test, rare_class, wrong_labels
 from doctor.patients import digits_arrays, on_digits
-from doctor.test_faults_before import another_camera, copies_in_the_test, rare_class, wrong_labels
 from torchstone import recipes
 from torchstone.core import tree
 from torchstone.core.errors import UserError

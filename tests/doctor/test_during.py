@@ -229,7 +229,7 @@ def test_a_run_without_probes_and_log_is_judged_as_far_as_it_goes(tmp_path: Path
     examination = judge(run_of(tmp_path).folder)
     assert examination.findings == ()
     assert all(check.why for check in examination.checks if check.outcome == "skipped")
-    assert any("train with the tracker probes" in check.why for check in examination.checks)
+    assert any("train with run.trackers+=probes" in check.why for check in examination.checks)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

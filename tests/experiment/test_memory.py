@@ -1,5 +1,6 @@
 """A step that does not fit is refused before the run, naming the micro-batch that does."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import torchstone
 from torchstone.core.errors import UserError
 from torchstone.experiment import memory, prepare
+from torchstone.profile import training_memory
 from train.small import ENVIRONMENT
 
 MEASURE = """
@@ -55,6 +57,21 @@ def test_the_micro_batch_that_fits() -> None:
     fits = memory.microbatch_that_fits(job, prepared.model, prepared.inputs, int(fixed + 101.5 * memory.SLACK * each))
     assert fits == 100  # pairs stay together
     assert memory.microbatch_that_fits(job, prepared.model, prepared.inputs, int(fixed)) == 0
+
+
+def test_what_was_measured_is_freed() -> None:
+    """A ReLU keeps its own output for the way back; a copy of it in the measure must not keep the graph, and with it the model's copy."""
+    prepared = prepare(torchstone.recipes.digits_mini(), "run.threads=1")
+    job = prepared.job(Path(), {})
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    before = tensors()
+    memory.activation_bytes(prepared.model, prepared.inputs, job)
+    training_memory(prepared.model, prepared.inputs, microbatch_size=4, moments=1, averaging=False)
+    assert tensors() == before
 
 
 def test_weights_in_another_precision_do_not_count_as_samples() -> None:

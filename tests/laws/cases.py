@@ -24,6 +24,7 @@ from data.folder_of_pictures import fill
 from torchstone import data, losses, metrics, models, optim, tasks
 from torchstone.core.protocols import Facts, ImageShape, Splits, StepReport, TokenShape
 from torchstone.core.tree import choices, kind_of, slots_of
+from torchstone.data.sources.without import list_text
 from torchstone.data.splits import TensorSplit
 from torchstone.experiment import Experiment, Prepared, prepare
 from torchstone.models import ConvNetConfig, GPTConfig, MLPConfig
@@ -119,6 +120,13 @@ def write_idx(folder: Path) -> dict[str, Any]:
     return {"path": str(folder)}
 
 
+def _leave_out(folder: Path) -> dict[str, Any]:
+    """A list of two of the digits."""
+    path = folder / "leave_out.json"
+    path.write_text(list_text(data.Digits().open().facts.fingerprint, {"train": {3: "copy"}, "validation": {1: "copy"}}))
+    return {"leave_out": str(path)}
+
+
 NEEDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "newton": lambda folder: {"solver": "cg", "cg_steps": 4},  # the whole Hessian of a network is hundreds of products a step
     "center": lambda folder: {"dim": 4},
@@ -127,6 +135,8 @@ NEEDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "image_folder": _pictures,
     "idx": write_idx,
     "plain_text": _text,
+    "subset": lambda folder: {"samples": 100},
+    "without": _leave_out,
     "stdlib_text": lambda folder: {"context": 16, "max_bytes": 4000},
 }
 """Settings that a part cannot be made (or opened quickly) without."""

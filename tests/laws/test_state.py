@@ -30,6 +30,8 @@ DERIVED = {
     "_buffers['rate']": "DropPath's: a function of the update index, written before each forward",
     ".forward": "the model as the step calls it",
     ".seconds": "wall time",
+    ".__beartype_": "of the type checker that tests put on functions",
+    ".looked": "what this process's newest evaluation measured; a process that has none measures again",
 }
 
 

@@ -164,7 +164,7 @@ def test_two_ranks_equal_one_joined_batch_for_even_uneven_and_empty_shares():
         for r in range(2)
     ]
     try:
-        assert [worker.wait(timeout=90) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()

@@ -38,6 +38,22 @@ def test_bilinear_agrees_with_scipy(fill: str, size: tuple[int, int]) -> None:
             np.testing.assert_allclose(plane, theirs, atol=5e-5)
 
 
+@pytest.mark.parametrize("places", [30.0, 300.0])
+def test_mirror_images_of_mirror_images_agree_with_scipy(places: float) -> None:
+    image, maps = images_of(1, 1, 9, 12).double(), maps_of(1)
+    maps[:, :, 2] += places
+    (x, y), result = maps[0].numpy(), warp(image, maps)[0, 0].numpy()
+    theirs = ndimage.affine_transform(image[0, 0].numpy(), [[y[1], y[0]], [x[1], x[0]]], [y[2], x[2]], order=1, mode="mirror")
+    np.testing.assert_allclose(result, theirs, atol=2e-4)
+
+
+def test_a_neighbor_read_from_far_away_changes_no_bit() -> None:
+    images, maps = images_of(3, 2, 9, 12), maps_of(3)
+    far = maps.clone()
+    far[0, :, 2] += 100
+    assert torch.equal(warp(images, far)[1:], warp(images, maps)[1:])
+
+
 def test_nearest_agrees_with_scipy() -> None:
     images, maps = images_of(6, 1, 20, 30), maps_of(6)
     ours = warp(images, maps, interpolation="nearest", fill="edge").numpy()

@@ -77,7 +77,7 @@ def a_study(folder: Path) -> Path:
     document["variants"][4]["name"] = LONG[1]
     document["variants"][4]["effect"].update(mean=-123.4, low=-200.0, high=-50.0)
     write_json(made / "results.json", document)
-    return report.study.write(made)
+    return report.write(made)
 
 
 def a_few_runs(folder: Path) -> Path:

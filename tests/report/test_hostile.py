@@ -7,7 +7,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,9 @@ def test_a_million_classes(tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(1_000_000)]
     document = artifact(names, 10)
     (run / "artifact.json").write_text(json.dumps(document))
-    started = perf_counter()
+    started = process_time()
     html = report.page(run)
-    assert perf_counter() - started < 15
+    assert process_time() - started < 15
     assert "1,000,000 classes" in seen(html).text and len(html) < 400_000
 
 

@@ -17,7 +17,7 @@ from report.reading_page import Seen, seen
 from report.sample_run import write_json
 from report.sample_study import BASE, CLASSES, DIVERGED, GAINS, SEEDS, recall, sample_study
 from torchstone.core.errors import UserError
-from torchstone.report import study
+from torchstone.report import study, write
 from torchstone.report.bands import over_seeds
 from torchstone.report.curves import Curve, read_log
 from torchstone.report.forest import Measured, Unit, effects_forest, forest, kind_of, scale_ends, unit_of
@@ -25,7 +25,7 @@ from torchstone.report.per_class import differences, paired, welch
 from torchstone.report.study_reading import read_study
 from torchstone.report.tradeoff import beside_all, near, scatter
 
-ALL = ["effects", "interactions", "cost", "curves", "classes", "findings", "runs", "how", "baseline", "use"]
+ALL = ["effects", "interactions", "also", "cost", "curves", "classes", "findings", "runs", "how", "baseline", "use"]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def in_points(gain: np.ndarray) -> str:
 
 
 def test_a_whole_study_has_every_section_in_order(made: Path) -> None:
-    assert study.write(made) == made / "report.html"
+    assert write(made) == made / "report.html"
     page = seen((made / "report.html").read_text(encoding="utf-8"))
     assert page.ids() == ALL
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [f"#{name}" for name in ALL]
@@ -78,7 +78,7 @@ def test_verdicts_are_words(made: Path) -> None:
     low, high = stats.t.interval(0.95, 4, GAINS["loss.smoothing=0.1"].mean(), stats.sem(GAINS["loss.smoothing=0.1"]))
     assert f"no effect larger than {100 * max(-low, high):.2f} points shown" in text
     assert "note=b 0.00 \u2013 n 5 inert: the very same numbers as the baseline" in text
-    assert f"{DIVERGED} hurts diverged on 5 of 5 seeds (0 to 4) ends so more often than the baseline with p 0.041 (Holm)" in text
+    assert f"{DIVERGED} hurts diverged on 5 of 5 seeds (0 to 4) that is more often than the baseline with p 0.041 (Holm)" in text
 
 
 def test_what_must_not_be_overlooked_is_said_at_the_top(made: Path) -> None:
@@ -116,6 +116,17 @@ def test_findings_are_gathered_by_check(made: Path) -> None:
 
 def test_interactions_have_their_n_and_interval(made: Path) -> None:
     assert "averaging \u00d7 smoothing ema \u00d7 0.1 5 +0.40 [\u22120.10, +0.90] 0.09 0.18" in shown(made).text
+
+
+def test_what_does_not_decide_stands_with_its_intervals_and_no_verdict(made: Path) -> None:
+    page = shown(made)
+    text = page.text[page.text.index("Metrics that do not decide") : page.text.index("What each variant takes")]
+    assert "training accuracy" in text and "differences in points" in text and "not corrected" in text
+    low, mean, high = (f"{100 * (BASE.mean() + 0.05 + 0.0084 + off):.1f} %" for off in (-0.002, 0, 0.002))
+    assert f"averaging=ema 5 {mean} [{low}, {high}] {in_points(GAINS['averaging=ema'])}" in text
+    assert "helps" not in text and "hurts" not in text
+    changed(made / "results.json", lambda document: document.pop("also"))
+    assert "also" not in shown(made).ids()
 
 
 def test_how_and_how_to_go_on(made: Path) -> None:
@@ -178,7 +189,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     ("gone", "sections"),
     [
         ("costs.json", []),
-        ("results.json", ["effects", "interactions", "cost", "curves", "classes", "findings", "runs"]),
+        ("results.json", ["effects", "interactions", "also", "cost", "curves", "classes", "findings", "runs"]),
     ],
 )
 def test_what_is_missing_is_left_out(made: Path, gone: str, sections: list[str]) -> None:

@@ -3,20 +3,22 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from torchstone import recipes
 from torchstone.core import random, tree
 from torchstone.core.errors import UserError
 from torchstone.data import Digits, Flip
 from torchstone.experiment import prepare
+from torchstone.losses import CrossEntropy
 from torchstone.study import compare as studies
 from torchstone.study.compare import Compared, compare
 from torchstone.train.build import streams
@@ -147,6 +149,44 @@ def test_the_validation_metrics_are_the_last_evaluations(made):
     assert {name: metrics["validation"][name] for name in last["eval"]} == last["eval"]
 
 
+def test_other_metrics_are_told_beside_and_may_be_added_later(tmp_path):
+    words = {
+        "vary": ["averaging=none,ema"],
+        "seeds": 3,
+        "out": tmp_path / "s",
+        "base": (*MLP, "run.epochs=2", "run.evaluate_training=true"),
+    }
+    first = study(**words)
+    assert "also" not in first.results
+    more = study(also=["train_loss", "accuracy"], resume=True, **words)
+    assert more.costs["study"]["runs"] == first.costs["study"]["runs"] and more.results["also"] == [
+        "train_loss"
+    ]  # the one that decides is told already
+    base, ema = (
+        [json.loads((more.folder / name / f"seed-{n}" / "metrics.json").read_text())["training"]["loss"] for n in range(3)]
+        for name in ("baseline", "averaging=ema")
+    )
+    told, interval = variant(more, "averaging=ema")["also"]["train_loss"], stats.ttest_rel(ema, base).confidence_interval(0.95)
+    low, high = stats.t.interval(0.95, 2, np.mean(ema), stats.sem(ema))
+    assert (told["mean"], told["low"], told["high"], told["n"]) == pytest.approx((np.mean(ema), low, high, 3))
+    assert told["difference"] == pytest.approx(np.mean(np.subtract(ema, base)))
+    assert (told["difference_low"], told["difference_high"]) == pytest.approx((interval.low, interval.high))
+    assert variant(more, "baseline")["also"]["train_loss"]["difference"] is None
+    for key in ("effect", "mean", "runs"):
+        assert variant(more, "averaging=ema")[key] == variant(first, "averaging=ema")[key]
+    kept = study(also="loss", resume=True, **words)
+    assert kept.results["also"] == ["train_loss", "loss"]
+    with pytest.raises(UserError, match="--also ece: the task has no such metric.*calibration_error"):
+        study(also="ece", resume=True, **words)
+
+
+def test_the_training_split_can_decide(tmp_path):
+    made = study("run.evaluate_training=true", vary=["averaging=none,ema"], seeds=2, metric="train_loss", out=tmp_path / "s", base=MLP)
+    run = json.loads((made.folder / "baseline" / "seed-1" / "metrics.json").read_text())
+    assert variant(made, "baseline")["runs"][1]["value"] == run["training"]["loss"] != run["validation"]["loss"]
+    assert made.results["mode"] == "min" and made.results["split"] == "training"
+
+
 def test_going_on_trains_nothing_again_and_adds_seeds(made, tmp_path):
     copied = tmp_path / "s"
     shutil.copytree(made.folder, copied)
@@ -223,7 +263,9 @@ def test_a_variant_that_diverges_counts_with_its_seeds(tmp_path):
     assert "lr=1e30 diverged at seeds 0-4" in made.results["warnings"]
     assert variant(made, "baseline")["n"] == 5
     going_on = study("optimizer=sgd", vary=["optimizer.lr=0.01,1e30"], seeds=5, out=tmp_path / "s", resume=True)
-    assert going_on.costs["study"]["runs"] == 0 and going_on.results == made.results  # over is over
+    before, after = made.costs["study"], going_on.costs["study"]
+    assert after["runs"] == before["runs"] == 10 and going_on.results == made.results  # over is over
+    assert after["seconds"] > before["seconds"] and after["training_seconds"] == before["training_seconds"]
 
 
 def test_one_seed_is_allowed_and_its_verdict_withheld(tmp_path):
@@ -243,13 +285,13 @@ def test_until_decided_stops_what_is_decided_and_is_the_same_after_an_interrupti
     shutil.rmtree(made.folder / "epochs=1" / f"seed-{after['epochs=1'] - 1}")
     (made.folder / "results.json").unlink()
     again = study(out=tmp_path / "s", resume=True, **words)
-    assert again.results == made.results and again.costs["study"]["runs"] == 1
+    assert again.results == made.results and again.costs["study"]["runs"] == made.costs["study"]["runs"] + 1
 
 
 def test_a_budget_begins_no_further_run_and_leaves_whole_pairs(tmp_path):
     made = study(vary=["averaging=none,ema"], seeds=500, budget="3s", out=tmp_path / "s")
     counts = [each["n"] for each in made.results["variants"]]
-    assert 1 <= counts[0] < 500 and counts[0] - counts[1] in (0, 1)
+    assert 1 <= counts[0] < 500 and abs(counts[0] - counts[1]) <= 1
     assert made.results["ended"] == "the budget of 3.0 s is spent" and {each["status"] for each in made.results["variants"]} == {"partial"}
 
 
@@ -261,6 +303,43 @@ def test_a_planted_effect_is_found(tmp_path):
     assert effect["verdict"] == "hurts" and effect["high"] < 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubled:
+    """Twice the cross-entropy: a loss of one's own."""
+
+    couples: ClassVar[bool] = False
+    factor: float = 2.0
+
+    def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return self.factor * CrossEntropy()(outputs, target)
+
+    def weight(self, target: Tensor) -> Tensor:
+        return CrossEntropy().weight(target)
+
+
+class Even:
+    """Digits by another name: data of one's own."""
+
+    def open(self) -> Any:
+        return Digits().open()
+
+
+def test_a_study_of_ones_own_classes_goes_on_from_python(tmp_path, capsys):
+    mini = tree.edit(recipes.digits_mini(), SMALL)
+    own = replace(mini, data=Even(), method=replace(mini.method, loss=Doubled()))
+    words: dict[str, Any] = {"vary": ["averaging=none,ema"], "out": tmp_path / "s"}
+    compare(own, seeds=1, **words)
+    (tmp_path / "s" / "averaging=ema" / "seed-0" / "metrics.json").unlink()
+    made = compare(own, seeds=2, resume=True, **words)
+    assert made.costs["study"]["runs"] == 3 and [each["n"] for each in made.results["variants"]] == [2, 2]
+    assert not [run for each in made.results["variants"] for run in each["runs"] if run["status"] != "done"]
+    other = replace(own, method=replace(own.method, loss=Doubled(factor=3.0)))
+    with pytest.raises(UserError, match=r"is another study \(method.loss: .*factor=2.0.* there, .*factor=3.0.* here"):
+        compare(other, seeds=2, resume=True, **words)
+    with pytest.raises(UserError, match=r"data and method.loss: a class of your own.*go on from your script by torchstone.compare"):
+        studies.definition.read(tmp_path / "s" / "study.toml")
+
+
 # --- refused before anything is trained --------------------------------------------------------------------------------------
 
 
@@ -268,6 +347,9 @@ def test_a_planted_effect_is_found(tmp_path):
     "words, match",
     [
         ({"metric": "mAP"}, "--metric mAP: the task has no such metric.*accuracy"),
+        ({"metric": "train_loss"}, "--metric train_loss: nothing is measured on the training split; the edit run.evaluate_training=true"),
+        ({"also": "ece"}, "--also ece: the task has no such metric.*calibration_error"),
+        ({"also": ["a b"]}, "--also a b: names of metrics"),
         ({"vary": ["loss.smoothing=0,2"]}, "smoothing"),
         ({"vary": ["model.norm=none,batch"], "seeds": 2, "base": (*MLP, "run.batch_size=1")}, "the variant norm=batch: batch norm"),
         ({"until": "later"}, "decided is the only rule"),

@@ -10,6 +10,7 @@ from torchstone.study import definition
 from torchstone.study.definition import Definition, read, seconds_of, seeds_of, to_text
 from torchstone.study.design import variants_of
 from torchstone.study.factors import factors_of, split_values
+from torchstone.study.results import rotated
 
 MINI, DIGITS = recipes.digits_mini(), recipes.digits()
 
@@ -181,3 +182,23 @@ def test_seeds_may_be_added_but_not_where_a_rule_was_made_for_them(tmp_path):
     assert definition.require_same(study(), study(seeds=(0, 1, 2, 3, 4, 5)), tmp_path).seeds == (0, 1, 2, 3, 4, 5)
     with pytest.raises(UserError, match="the rule that stops it was made for those"):
         definition.require_same(study(until_decided=True), study(until_decided=True, seeds=tuple(range(9))), tmp_path)
+
+
+def test_a_grid_varies_a_part_and_a_setting_of_it() -> None:
+    """Every optimizer at every rate: a part comes without its settings, so each cell that replaces it says them again."""
+    factors, baseline = factors_of(MINI, ["optimizer.lr=1e-3,1e-2", "optimizer=adamw,sgd"], nested=True)
+    lr, kind = (tree.get(baseline, path) for path in ("method.optimizer.lr", "method.optimizer"))
+    assert lr == 1e-3 and tree.kind_of(kind) == "adamw"
+    cells = {}
+    for variant in variants_of(factors, "grid"):
+        made = tree.edit(baseline, variant.edits)
+        cells[variant.levels] = (made.method.optimizer.lr, tree.kind_of(made.method.optimizer))
+    assert cells == {(rate, part): (float(rate), part) for rate in ("1e-3", "1e-2") for part in ("adamw", "sgd")}
+    with pytest.raises(UserError, match="by --grid"):
+        factors_of(MINI, ["optimizer=adamw,sgd", "optimizer.lr=1e-3,1e-2"])
+
+
+def test_every_variant_is_first_in_turn() -> None:
+    found = [rotated(variants_of(factors_of(MINI, ["averaging=none,ema,swa"])[0], "one"), number) for number in range(4)]
+    assert [each[0].name for each in found] == ["baseline", "averaging=ema", "averaging=swa", "baseline"]
+    assert all(len({variant.name for variant in each}) == 3 for each in found)

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -324,9 +323,7 @@ class Pictures(TinyImages):
 SHIFT = 0.0
 
 
-def test_other_data_under_the_same_tree_are_refused_naming_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_tree_is_this_one: Callable[[Experiment], None]
-) -> None:
+def test_other_data_under_the_same_tree_are_refused_naming_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = Experiment(
         data=Pictures(),
         task=Classify(),
@@ -334,22 +331,11 @@ def test_other_data_under_the_same_tree_are_refused_naming_both(
         method=Method(loss=CrossEntropy()),
         run=Run(steps=4, batch_size=8, threads=1, device="cpu", trackers=()),
     )
-    stored_tree_is_this_one(experiment)
     torchstone.train(experiment, out=tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
     monkeypatch.setitem(globals(), "SHIFT", 1.0)
     with pytest.raises(UserError, match="data have changed since this checkpoint .fingerprint cdcdcdcdcdcd, now abababababab"):
         torchstone.train(experiment, out=tmp_path / "run", resume=True)
-
-
-@pytest.fixture
-def stored_tree_is_this_one(monkeypatch: pytest.MonkeyPatch) -> Callable[[Experiment], None]:
-    """A part of one's own is written but not read back; here it is."""
-
-    def pretend(experiment: Experiment) -> None:
-        monkeypatch.setattr("torchstone.experiment.running.load_without_own_parts", lambda path: (prepare(experiment).experiment, ()))
-
-    return pretend
 
 
 def test_a_damaged_checkpoint_falls_back_and_the_end_is_the_same(done: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

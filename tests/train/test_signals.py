@@ -62,7 +62,7 @@ def test_in_python_an_interruption_is_an_exception_after_a_checkpoint(tmp_path: 
                 time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    sender = Sender()
+    sender = Sender(daemon=True)
     sender.start()
     with pytest.raises(Interrupted, match=r"interrupted at step \d+; --out .*/a --resume goes on") as stopped:
         train(tmp_path / "a", *LONG)
@@ -81,7 +81,7 @@ def test_the_command_line_saves_says_how_to_go_on_and_does(number: int, code: in
         assert running.poll() is None, running.communicate()
         time.sleep(0.005)
     running.send_signal(number)
-    stdout, stderr = running.communicate(timeout=30)
+    stdout, stderr = running.communicate(timeout=240)
     assert running.returncode == code, stderr
     assert stdout == ""
     *said, last = stderr.splitlines()  # what was announced before the run, then one line

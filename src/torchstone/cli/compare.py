@@ -20,7 +20,8 @@ EXAMPLES = """  torchstone compare digits-mini --vary method.averaging=none,ema 
   torchstone compare digits-mini data=label_noise --vary data.share=0,0.1 --until decided --seeds 40
   torchstone compare studies/digits-mini/study.toml                                              the same study again
   torchstone compare studies/digits-mini/study.toml --out studies/digits-mini --resume           goes on with it"""
-DESIGNS = ("one", "grid", "without")
+WORDS = ("metric", "mode", "also", "matters", "confidence", "until", "budget", "seeds")
+"""What both the command line and a study's file may say; the command line's counts."""
 
 
 def add(parser: Parser) -> None:
@@ -32,6 +33,7 @@ def add(parser: Parser) -> None:
     designs.add_argument("--without", action="store_true", help="the baseline has the last values; each factor's first value in turn")
     parser.add_argument("--seeds", metavar="N", help="how many (5: 0 to 4, the default), or which: 0,3,7 or 0-9")
     parser.add_argument("--metric", metavar="NAME", help="what decides, on the validation split; else the task's own")
+    parser.add_argument("--also", metavar="NAMES", help="metrics told beside it, without a verdict: loss,train_loss")
     parser.add_argument("--mode", choices=("max", "min"), help="whether large or small is good; else known from the metric")
     parser.add_argument(
         "--matters", type=float, metavar="X", help="the smallest difference that matters: less, for sure, is said to be none"
@@ -83,9 +85,9 @@ def compare_with_report(experiment: Any, *edits: str, **options: Any) -> "Compar
 def draw(folder: Path) -> None:
     """The study's page. A page that cannot be drawn is a warning: the study is whole without it."""
     try:
-        from torchstone.report import study
+        from torchstone import report
 
-        study.write(folder)
+        report.write(folder)
     except Exception as error:
         warn(f"{folder}: no page was drawn ({type(error).__name__}: {error}); torchstone report {folder} tries again")
 
@@ -108,8 +110,8 @@ def plan(arguments: argparse.Namespace) -> "Planned":
         name, kept = written["recipe"], path.stem
         edits, vary = [*written.get("edits", ()), *edits], [*written["vary"], *vary]
     experiment, found = find_recipe(name)
-    said = {key: getattr(arguments, key) for key in ("metric", "mode", "matters", "confidence", "until", "budget", "seeds")}
-    words = {key: written[key] for key in ("metric", "mode", "matters", "confidence", "until", "budget", "seeds", "note") if key in written}
+    said = {key: getattr(arguments, key) for key in WORDS}
+    words = {key: written[key] for key in (*WORDS, "note") if key in written}
     words |= {key: value for key, value in said.items() if value is not None}
     planned = study.prepare(
         experiment,
@@ -135,7 +137,9 @@ def again(arguments: argparse.Namespace, path: Path) -> "Planned":
     fixed |= {"--metric": arguments.metric, "--mode": arguments.mode, "--unpaired": arguments.unpaired}
     for name, given in fixed.items():
         if given:
-            raise UserError(f"{path} says what is compared; {name} would make it another study: write that from the recipe")
+            raise UserError(
+                f"{path} says what is compared; {name} would make it another study: compare the file it was made from, or the recipe"
+            )
     found = definition.read(path)
     changes: dict[str, Any] = {}
     if arguments.seeds is not None:
@@ -148,6 +152,8 @@ def again(arguments: argparse.Namespace, path: Path) -> "Planned":
         changes["confidence"] = definition.confidence_of(arguments.confidence)
     if arguments.until is not None:
         changes["until_decided"] = True
+    if arguments.also is not None:
+        changes["also"] = definition.also_of((*found.also, *definition.also_of(arguments.also)), found.metric)
     return study.repeat(replace(found, **changes), out=arguments.out, resume=arguments.resume, workers=arguments.workers)
 
 
@@ -172,6 +178,7 @@ def summary(made: "Compared") -> list[str]:
     lines = [*output.table(rows), ""]
     lines += [f"{variant['name']}: {variant['effect']['sentence']}" for variant in ranked(results) if variant["effect"]]
     lines += [interaction(each) for each in results["interactions"]]
+    lines += also(results)
     lines += [f"note: {warning}" for warning in results["warnings"]]
     facts = [("study", f"{where}: {results['ended']}; {made.costs['study']['runs']} runs in {made.costs['study']['seconds']:.1f} s")]
     facts += [("report", output.short(made.folder / "report.html"))] if (made.folder / "report.html").is_file() else []
@@ -207,6 +214,23 @@ def row(variant: dict[str, Any], cost: dict[str, Any]) -> list[str]:
         memory,
         effect["verdict"],
     ]
+
+
+def also(results: dict[str, Any]) -> list[str]:
+    """The metrics that do not decide, a row a variant and metric."""
+    level = f"{100 * results['confidence']:g} %"
+    rows = [["also measured", "variant", "mean", f"{level} interval", "difference", f"{level} interval, uncorrected: no verdict"]]
+    for name in results.get("also", ()):
+        for variant in ranked(results):
+            found = variant["also"][name]
+            ends = [
+                "" if found[low] is None else f"{found[low]:{sign}.4g} to {found[high]:{sign}.4g}"
+                for low, high, sign in (("low", "high", ""), ("difference_low", "difference_high", "+"))
+            ]
+            mean = "-" if found["mean"] is None else f"{found['mean']:.4g}"
+            difference = "" if found["difference"] is None else f"{found['difference']:+.3g}"
+            rows.append([name, variant["name"], mean, ends[0], difference, ends[1]])
+    return ["", *output.table(rows)] if len(rows) > 1 else []
 
 
 def cost_text(cost: dict[str, Any] | None, unit: str) -> str:

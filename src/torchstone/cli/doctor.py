@@ -16,17 +16,19 @@ from torchstone.core.layout import EXPERIMENT, PICTURES
 if TYPE_CHECKING:
     from torchstone.doctor import Examination, Finding
     from torchstone.experiment import Experiment
+    from torchstone.report.examination import Asked
 
 HELP = "looks for what is wrong: before a training (data, first steps of a copy of the model), or in a run"
 EXAMPLES = """  torchstone doctor digits                                 every check before training, in under a minute
   torchstone doctor digits optimizer.lr=10 --only overfit_one_batch,loss_at_init
-  torchstone doctor digits --out looked                    the same, with pictures and findings.json in looked/
+  torchstone doctor digits --out looked                    the same as a page, looked/doctor.html, with pictures and what to leave out
   torchstone doctor runs/digits/run                        what its probes saw while it was trained
   torchstone doctor digits --rate                          a learning-rate range test: a table, the curve, a suggestion; rate.png
   torchstone doctor digits --rate optimizer=sgd --low 1e-5 --high 1 --out sgd.png
   torchstone doctor runs/digits/run --saddle               gradient, extreme curvatures: minimum, saddle, or not there yet
 
 Findings are no failure: the exit code is 0 unless the input is wrong."""
+PAGE = "doctor.html"
 WIDTH = 110
 ROWS = 6
 """Rows of a table that the terminal shows."""
@@ -47,7 +49,8 @@ def add(parser: Parser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="a new folder for findings.json and the pictures; else nothing is written. Of --rate a FILE.png (else rate.png)",
+        help="a new folder for doctor.html, findings.json, pictures and the list of samples to leave out; else nothing is written. "
+        "Of --rate a FILE.png (else rate.png)",
     )
     parser.add_argument("--seed", metavar="N", help="the edit run.seed=N")
     add_device(parser)
@@ -64,8 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: it exists already; choose another folder")
     only = [name.strip() for name in arguments.only.split(",") if name.strip()]
     folder = Path(arguments.recipe)
-    album: dict[str, bytes] = {}
-    if folder.is_dir() and (folder / EXPERIMENT).is_file():
+    of_run = is_run(folder)
+    if folder.is_dir() and not of_run and not is_recipe(arguments.recipe):
+        raise UserError(
+            f"{folder}: a folder, and no run ({EXPERIMENT} is missing); of pictures in class folders: "
+            f"torchstone doctor image-folder data.path={shlex.quote(str(folder))}"
+        )
+    beside: dict[str, bytes] = {}
+    if of_run:
         if arguments.edits or only or arguments.seed is not None:
             raise UserError(f"{folder} is a run and is judged as it was: leave out edits, --seed and --only")
         from torchstone.doctor.during import judge
@@ -75,39 +84,58 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         edits = [*arguments.edits, *([] if arguments.seed is None else [f"run.seed={arguments.seed}"])]
         edits += [] if arguments.device == "auto" else [f"run.device={arguments.device}"]
-        examination = examined(arguments.recipe, edits, only, album if out is not None else None)
+        examination = examined(arguments.recipe, edits, only, out, beside)
+    name = str(folder / EXPERIMENT) if of_run else arguments.recipe  # what `train` takes
     if out is not None and output.prints():
-        write(out, examination, album)
+        write(out, examination, beside, page_of(examination, arguments, name, edits))
     if arguments.json:
         output.say_json(examination.document())
         return output.DONE
-    name = str(folder / EXPERIMENT) if folder.is_dir() else arguments.recipe  # what `train` takes
     for line in told(examination, name, edits):
         output.say(line)
     if out is not None:
-        output.say(f"written: {output.short(out)}")
+        output.say(f"written: {output.short(out / PAGE)}")
     return output.DONE
 
 
-def examined(recipe: str, edits: Sequence[str], only: Sequence[str], album: dict[str, bytes] | None) -> "Examination":
+def examined(recipe: str, edits: Sequence[str], only: Sequence[str], out: Path | None, files: dict[str, bytes]) -> "Examination":
     from torchstone.cli.train import find_recipe
     from torchstone.doctor import examine
 
-    return examine(find_recipe(recipe)[0], *edits, only=only, album=album)
+    return examine(find_recipe(recipe)[0], *edits, only=only, out=out, files=None if out is None else files)
 
 
-def write(out: Path, examination: "Examination", album: dict[str, bytes]) -> None:
-    """A new folder: findings.json, and pictures/ where there are any."""
+def page_of(examination: "Examination", arguments: argparse.Namespace, name: str, edits: Sequence[str]) -> "Asked":
+    """What doctor.html says besides the findings."""
+    from torchstone.report.examination import Asked
+
+    folder = Path(arguments.recipe)
+    given = [arguments.recipe, *arguments.edits, *(["--only", arguments.only] if arguments.only else [])]
+    given += [] if arguments.seed is None else ["--seed", arguments.seed]
+    given += [] if arguments.device == "auto" else ["--device", arguments.device]
+    return Asked(
+        title=folder.absolute().name if is_run(folder) else folder.name.removesuffix(".toml"),
+        command="torchstone doctor " + " ".join(map(shlex.quote, [*given, "--out", str(arguments.out)])),
+        seconds=examination.seconds,
+        commands={(found.check, found.summary): pasted(name, edits, found.remedy) for found in examination.findings if found.remedy},
+        of_run=is_run(folder),
+    )
+
+
+def write(out: Path, examination: "Examination", beside: dict[str, bytes], asked: "Asked") -> None:
+    """A new folder: doctor.html, findings.json, and pictures/ and leave_out.json where there are any."""
     from torchstone.core import files
     from torchstone.core.json_text import to_json
     from torchstone.doctor.finding import FILE
+    from torchstone.report import examination as report
 
     def fill(folder: Path) -> None:
         files.write_new(folder / FILE, (to_json(examination.document(), indent=2) + "\n").encode())
-        if album:
+        if any(name.startswith(f"{PICTURES}/") for name in beside):
             files.make_folder(folder / PICTURES)
-        for name, content in album.items():
-            files.write_new(folder / PICTURES / name, content)
+        for name, content in beside.items():
+            files.write_new(folder / name, content)
+        report.write(folder, asked)
 
     files.new_folder(out, fill)
 
@@ -132,7 +160,9 @@ def told(examination: "Examination", recipe: str, edits: Sequence[str]) -> list[
     if by["passed"]:
         lines += hanging("passed: ", ", ".join(check.check for check in by["passed"]))
     if by["skipped"]:
-        lines += hanging("skipped: ", "; ".join(f"{check.check} ({check.why})" for check in by["skipped"]))
+        reasons = list(dict.fromkeys(check.why for check in by["skipped"]))
+        groups = [(", ".join(check.check for check in by["skipped"] if check.why == why), why) for why in reasons]
+        lines += hanging("skipped: ", "; ".join(f"{names} ({why})" for names, why in groups))
     return lines
 
 
@@ -214,6 +244,16 @@ def taken_back(edit: str, remedy: str) -> bool:
 def place(edit: str) -> str:
     """The path of an edit, below the method."""
     return edit.partition("=")[0].strip(" +-").removeprefix("method.")
+
+
+def is_run(folder: Path) -> bool:
+    return folder.is_dir() and (folder / EXPERIMENT).is_file()
+
+
+def is_recipe(name: str) -> bool:
+    from torchstone.recipes import RECIPES
+
+    return name.replace("_", "-") in RECIPES
 
 
 def known(recipe: str) -> "Experiment":

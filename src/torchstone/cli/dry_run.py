@@ -13,7 +13,7 @@ from torchstone.data.ready import ready
 from torchstone.experiment import Experiment, Prepared, choose_device, prepare, threads_restored
 from torchstone.experiment.group_table import group_lines, group_table
 from torchstone.experiment.running import chosen_lines, plan_lines, speed_lines
-from torchstone.experiment.trying import evaluation_trial
+from torchstone.experiment.trying import evaluation_trial, samples_scored
 from torchstone.train.build import build_state
 from torchstone.train.method import averages
 from torchstone.train.speed import trial
@@ -68,7 +68,6 @@ def measured(prepared: Prepared) -> dict[str, Any]:
     evaluation_seconds, _ = evaluation_trial(job, state)
     evaluations = -(-job.total // job.evaluate_every)
     sizes = dict(prepared.facts.sizes)
-    looks = (evaluations + 1) * sizes["validation"] + sizes["test"]
     return {
         "data": {
             "inputs": tree.encode(prepared.facts.inputs) | {"kind": tree.kind_of(prepared.facts.inputs)},
@@ -87,7 +86,7 @@ def measured(prepared: Prepared) -> dict[str, Any]:
         "steps_per_epoch": job.plan.updates,
         "evaluations": evaluations,
         "seconds_per_step": step_seconds,
-        "estimated_seconds": job.total * step_seconds + looks * evaluation_seconds,
+        "estimated_seconds": job.total * step_seconds + samples_scored(job) * evaluation_seconds,
     }
 
 

@@ -198,6 +198,9 @@ def summary(trained: "Trained") -> list[str]:
     from torchstone.ship.artifact import candidates, read_artifact
     from torchstone.tasks import Language
 
+    def numbers(found: dict[str, Any]) -> str:
+        return "  ".join(f"{name} {output.number(value)}" for name, value in scalars(found).items())
+
     metrics: dict[str, Any] = trained.metrics
     artifact = read_artifact(trained.folder)
     where = output.short(trained.folder)
@@ -208,7 +211,8 @@ def summary(trained: "Trained") -> list[str]:
     ending = f" ({metrics['ending']})" if metrics.get("ending") not in (None, metrics["status"]) else ""
     rows = [
         ("status", f"{metrics['status']}{ending}, {metrics.get('steps', '?')} steps{seconds}"),
-        ("test", "  ".join(f"{name} {output.number(value)}" for name, value in scalars(metrics["final"]).items())),
+        *((name, numbers(metrics[name])) for name in ("training", "validation") if metrics.get("training")),
+        ("test", numbers(metrics["final"])),
         ("doctor", doctors_line(trained.folder)),
         ("run", where),
         ("report", output.short(trained.folder / "report.html") if (trained.folder / "report.html").is_file() else "none"),

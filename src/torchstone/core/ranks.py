@@ -6,7 +6,7 @@ travels as JSON. Rendezvous and gloo have no authentication: on one machine they
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -170,25 +170,6 @@ def gather_objects(value: Any) -> list[Any]:
     rows[rank(), : len(content)] = content
     sum_(rows)
     return [from_exact_json(row[:size].numpy().tobytes(), "rank") for row, size in zip(rows, sizes.tolist(), strict=True)]
-
-
-def decided_on_main(decide: Callable[[], Any]) -> Any:
-    """What `decide` returns on rank 0, on every rank. If it raises there, rank 0 passes the error on and the others raise a WorkError."""
-    if world() == 1:
-        return decide()
-    answer: dict[str, Any] = {}
-    failure: Exception | None = None
-    if is_main():
-        try:
-            answer = {"value": decide()}
-        except Exception as error:
-            failure, answer = error, {"error": f"{type(error).__name__}: {_first_line(error)}"}
-    answer = broadcast_object(answer)
-    if failure is not None:
-        raise failure
-    if "error" in answer:
-        raise WorkError(f"rank 0 failed: {answer['error']}")
-    return answer["value"]
 
 
 class _Sum(torch.autograd.Function):

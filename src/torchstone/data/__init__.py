@@ -1,6 +1,6 @@
 """Data: sources (opened into three splits and their facts), the order of an epoch, transforms, the loader. The unions are the registry.
 
-sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX; Fold, one fold of one of them; LabelNoise
+sources            Digits, StdlibText, PlainText, Arrays, ImageFolder, IDX; Fold, one fold of one of them; LabelNoise; Subset; Without
 sampler            Uniform: the order of an epoch
 sample_transforms  Resize, AddNoise: one sample as it is read
 batch_transforms   Flip, PaddedCrop, Warp, ColorJitter, Cutout, Mixup, Cutmix, Normalize: a whole batch, on its device
@@ -10,6 +10,7 @@ facts              counts, mean and deviation, fingerprint
 decode, cache      picture files to bytes of one size, once
 pictures           picture files as a split
 pixels, ready      what bytes mean, and what the model reads
+steady             what prediction does to samples too
 loader, workers    batches of an epoch, prepared here or ahead in worker processes
 pytree             functions over every tensor of a sample
 """
@@ -18,9 +19,9 @@ from torchstone.data.batch_transforms import ColorJitter, Cutmix, Cutout, Flip, 
 from torchstone.data.loader import load
 from torchstone.data.sample_transforms import AddNoise, Resize
 from torchstone.data.sampler import Uniform
-from torchstone.data.sources import IDX, Arrays, Digits, Fold, ImageFolder, LabelNoise, PlainText, StdlibText
+from torchstone.data.sources import IDX, Arrays, Digits, Fold, ImageFolder, LabelNoise, PlainText, StdlibText, Subset, Without
 
-Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX | Fold | LabelNoise
+Source = Digits | StdlibText | PlainText | Arrays | ImageFolder | IDX | Fold | LabelNoise | Subset | Without
 Sampler = Uniform
 SampleTransform = Resize | AddNoise
 BatchTransform = Flip | PaddedCrop | Warp | ColorJitter | Cutout | Mixup | Cutmix | Normalize
@@ -47,7 +48,9 @@ __all__ = [
     "Sampler",
     "Source",
     "StdlibText",
+    "Subset",
     "Uniform",
     "Warp",
+    "Without",
     "load",
 ]

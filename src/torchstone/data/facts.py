@@ -8,9 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from torchstone.core.protocols import Facts, InputShape
+from torchstone.data.pictures import FetchedPictures, StoredPictures, moments
 from torchstone.data.pixels import as_float
 from torchstone.data.splits import TensorSplit
 
@@ -37,19 +39,26 @@ def describe(splits: Mapping[str, TensorSplit], inputs: InputShape, classes: tup
     )
 
 
+def statistics(split: TensorSplit | StoredPictures | FetchedPictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of every channel over exactly these samples, as their source reckons them."""
+    return mean_and_std(split) if isinstance(split, TensorSplit) else moments(split)
+
+
 def mean_and_std(split: TensorSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation (N in the divisor) of every channel of the inputs as the model gets them; two passes in float64."""
-    rows = np.arange(len(split), dtype=np.int64)
-    chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+    chunks = [slice(i, i + CHUNK) for i in range(0, len(split), CHUNK)]
     across = [d for d in range(split.inputs.ndim) if d != 1]
     count = split.inputs.numel() // split.inputs.shape[1]
     shape = [-1 if d == 1 else 1 for d in range(split.inputs.ndim)]
-    mean = sum((as_float(split.fetch(chunk)[0]).double().sum(across) for chunk in chunks), torch.zeros(())) / count
+    mean = sum((_float64(split, chunk).sum(across) for chunk in chunks), torch.zeros(())) / count
     centered = mean.reshape(shape)
-    variance = (
-        sum(((as_float(split.fetch(chunk)[0]).double() - centered).square().sum(across) for chunk in chunks), torch.zeros(())) / count
-    )
+    variance = sum((_float64(split, chunk).sub_(centered).square_().sum(across) for chunk in chunks), torch.zeros(())) / count
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
+
+
+def _float64(split: TensorSplit, rows: slice) -> Float64[Tensor, "K *rest"]:
+    """A copy of these rows' inputs as the model gets them."""
+    return as_float(split.inputs[rows]).to(torch.float64, copy=True)
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

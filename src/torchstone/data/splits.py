@@ -76,3 +76,8 @@ def hold_out_last(count: int, held: int) -> HoldOut:
     """The last `held` of `count` samples."""
     positions = np.arange(count, dtype=np.int64)
     return HoldOut(positions[: count - held], positions[count - held :], False)
+
+
+def labels_of(target: Tensor) -> np.ndarray | None:
+    """int64 [N] where the targets are class indices."""
+    return target.numpy() if target.ndim == 1 and not target.is_floating_point() else None

@@ -6,15 +6,16 @@ doctor that dies of one odd data set helps nobody.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import nn
 
-from torchstone.core import ranks, tree
+from torchstone.core import layout, ranks, tree
 from torchstone.core.errors import Interrupted, UserError
 from torchstone.core.parts import hint
-from torchstone.doctor.before import CHECKS, Check, Patient, Skip
+from torchstone.doctor.before import CHECKS, Check, Patient, Skip, leaving_out
 from torchstone.doctor.finding import Checked, Examination, Finding, ordered
 from torchstone.experiment import Experiment, choose_device, prepare, threads_restored
 from torchstone.experiment.keepsakes import Album
@@ -31,13 +32,15 @@ def examine(
     *edits: str,
     only: Sequence[str] = (),
     model: nn.Module | None = None,
-    album: dict[str, bytes] | None = None,
+    out: Path | None = None,
+    files: dict[str, bytes] | None = None,
     budget: float = BUDGET,
 ) -> Examination:
     """Runs the checks before training on the experiment's data and a copy of its model.
 
-    `only`: names of checks; `model`: a network of your own in place of the experiment's (it is copied); `album` receives pictures (file
-    name -> PNG) that the evidence refers to as pictures/NAME; `budget`: seconds in all, beyond 60 the small trainings get more of them too.
+    `only`: names of checks; `model`: a network of your own in place of the experiment's (it is copied); `files` receives what belongs
+    beside the findings (path -> content): pictures of the evidence, and the list of samples that remedies leave out, which they expect in
+    the folder `out`; `budget`: seconds in all, beyond 60 the small trainings get more of them too.
     Raises UserError for an unknown check, and for what `prepare` refuses.
     """
     checks = chosen(only)
@@ -50,16 +53,18 @@ def examine(
         if model is not None:
             prepared = replace(prepared, model=model)
         patient = Patient(prepared=prepared, asked=asked, own_model=model is not None, patience=max(1.0, budget / BUDGET))
-        if album is not None:
-            patient.album = Album(prepared)
+        if files is not None:
+            patient.album, patient.out = Album(prepared), out
         findings: list[Finding] = []
         done: list[Checked] = []
         for check in checks:
             found, checked = one(check, patient, budget - (perf_counter() - started))
             findings += found
             done.append(checked)
-        if album is not None and patient.album is not None:
-            album.update(patient.album.files)
+        if files is not None and patient.album is not None:
+            files.update({f"{layout.PICTURES}/{name}": content for name, content in patient.album.files.items()})
+            if (listed := leaving_out.document(patient)) is not None:
+                files[leaving_out.FILE] = listed.encode()
     return Examination(findings=ordered(findings), checks=tuple(done), seconds=perf_counter() - started)
 
 

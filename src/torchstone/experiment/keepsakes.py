@@ -19,6 +19,7 @@ from torchstone.core.json_text import to_json
 from torchstone.core.protocols import Batch, Facts, ImageShape, Split
 from torchstone.data.loader import Samples
 from torchstone.data.pixels import as_float
+from torchstone.data.steady import steady
 from torchstone.experiment.preparing import Prepared
 from torchstone.train.build import streams
 from torchstone.train.results import Predictions
@@ -108,14 +109,12 @@ class Album:
 
     def _sample(self, split: Split, index: int) -> tuple[Tensor, Tensor]:
         method = self.prepared.experiment.method
-        transforms = tuple(transform for transform in method.sample_transforms if not transform.train_only)
-        inputs, target = Samples(split, transforms, 0).whole(np.array([index]))
+        inputs, target = Samples(split, steady(method.sample_transforms), 0).whole(np.array([index]))
         return as_float(inputs)[0], target[0]
 
     def _batch(self, rows: np.ndarray) -> Batch:
         method = self.prepared.experiment.method
-        transforms = tuple(transform for transform in method.sample_transforms if not transform.train_only)
-        inputs, target = Samples(self.prepared.splits.train, transforms, 0).whole(rows)
+        inputs, target = Samples(self.prepared.splits.train, steady(method.sample_transforms), 0).whole(rows)
         return Batch(inputs, target, torch.from_numpy(rows), torch.ones(len(rows)))
 
     def _augmented(self, rows: np.ndarray) -> Batch:

@@ -74,6 +74,7 @@ def _saved_bytes(model: nn.Module, inputs: PyTree, job: Job) -> int:
     kept: dict[int, Tensor] = {}  # alive until the end: a freed storage's address would be met again
 
     def keep(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # an output that its own graph held would never be freed
         address = tensor.untyped_storage().data_ptr()
         if address not in own:
             kept.setdefault(address, tensor)

@@ -24,6 +24,7 @@ from torchstone.core.parts import hint
 from torchstone.core.protocols import Batch, Facts, MadeFromData, PyTree, Splits
 from torchstone.data.loader import Samples
 from torchstone.data.ready import ready
+from torchstone.data.steady import as_evaluated, steady
 from torchstone.experiment import memory
 from torchstone.experiment.tree import Experiment
 from torchstone.losses.layouts import may_be_told, require_fit, tell_probabilities
@@ -226,13 +227,8 @@ def evaluation_inputs(method: Method, splits: Splits, rows: np.ndarray) -> PyTre
 
 def evaluation_batch(method: Method, splits: Splits, rows: np.ndarray) -> Batch:
     """Training samples as an evaluation would hand them to the model."""
-    transforms = tuple(transform for transform in method.sample_transforms if not transform.train_only)
-    inputs, target = Samples(splits.train, transforms, 0).whole(rows)
-    batch = Batch(inputs, target, torch.from_numpy(rows), torch.ones(len(rows)))
-    for transform in method.batch_transforms:
-        if not transform.train_only:
-            batch = transform(batch, torch.zeros_like(batch.index))
-    return batch
+    inputs, target = Samples(splits.train, steady(method.sample_transforms), 0).whole(rows)
+    return as_evaluated(Batch(inputs, target, torch.from_numpy(rows), torch.ones(len(rows))), method.batch_transforms)
 
 
 def few_outputs(model: nn.Module, method: Method, splits: Splits) -> PyTree:

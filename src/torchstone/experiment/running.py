@@ -17,6 +17,7 @@ from torchstone.core.errors import Interrupted, UserError, WorkError, clean, war
 from torchstone.core.json_text import to_json
 from torchstone.core.lock import Lock
 from torchstone.core.protocols import Facts, ImageShape, MovingGroups
+from torchstone.data.steady import steady
 from torchstone.experiment.group_table import group_lines, group_table
 from torchstone.experiment.keepsakes import keep
 from torchstone.experiment.memory import microbatch_that_fits
@@ -211,7 +212,7 @@ def with_measured_speed(experiment: Experiment, place: Path) -> Experiment:
     if experiment.run.speed != "auto":
         return experiment
     folder.require_run(place)
-    then = load_without_own_parts(place / layout.EXPERIMENT)[0].run
+    then = load_without_own_parts(place / layout.EXPERIMENT, experiment)[0].run
     names = ("speed", "precision", "memory_format", "compile", "threads")
     return replace(experiment, run=replace(experiment.run, **{name: getattr(then, name) for name in names}))
 
@@ -248,7 +249,7 @@ def resume_state(state: TrainState, job: Job) -> None:
 def require_same(where: Path, prepared: Prepared) -> Path:
     """Refuses to go on with a run whose tree differs from this one in more than the settings that may change."""
     folder.require_run(where)
-    stored, own = load_without_own_parts(where / layout.EXPERIMENT)
+    stored, own = load_without_own_parts(where / layout.EXPERIMENT, prepared.experiment)
     free = (*Run.resumable, *(f"method.{seat}" for seat in own))  # whether a class of the user's own is what it was, only the user knows
     changed = [(path, old, new) for path, old, new in tree.diff(stored, prepared.experiment) if not path.startswith(free)]
     if changed:
@@ -321,9 +322,9 @@ def artifact(prepared: Prepared) -> dict[str, Any]:
         "model": tree.encode(model) | {"kind": tree.kind_of(model)},
         "facts": tree.encode(prepared.facts),
         "preprocess": {
-            "sample": [tree.encode(t) | {"kind": tree.kind_of(t)} for t in experiment.method.sample_transforms if not t.train_only],
+            "sample": [tree.encode(t) | {"kind": tree.kind_of(t)} for t in steady(experiment.method.sample_transforms)],
             "fit": getattr(experiment.data, "fit", "stretch"),
-            "batch": [tree.encode(t) | {"kind": tree.kind_of(t)} for t in experiment.method.batch_transforms if not t.train_only],
+            "batch": [tree.encode(t) | {"kind": tree.kind_of(t)} for t in steady(experiment.method.batch_transforms)],
         },
         "transforms": [
             tree.encode(t) | {"kind": tree.kind_of(t)} for t in experiment.method.model_transforms if getattr(t, "shipped", False)

@@ -48,10 +48,18 @@ def try_out(experiment: Experiment, *edits: str, steps: int = 3) -> Tried:
         look, found = evaluation_trial(job, state)
         saving = saving_trial(state)
     evaluations = -(-job.total // job.evaluate_every)
-    scored = (evaluations + 1) * len(job.splits.validation) + len(job.splits.test)
-    seconds = opening + job.total * step + evaluations * saving + scored * look
+    seconds = opening + job.total * step + evaluations * saving + samples_scored(job) * look
     names = tuple(name for name, value in found.items() if isinstance(value, int | float))
     return Tried(prepared, seconds, names)
+
+
+def samples_scored(job: Job) -> int:
+    """In all evaluations of a run, those at its end included."""
+    evaluations, splits = -(-job.total // job.evaluate_every), job.splits
+    # The newest evaluation is that of the result, but for weights or a task that are settled after it.
+    again = job.run.select == "best" or getattr(job.task, "settles", False)
+    training = len(splits.train) if job.run.evaluate_training else 0
+    return (evaluations + again) * len(splits.validation) + len(splits.test) + training
 
 
 def saving_trial(state: TrainState) -> float:

@@ -23,11 +23,12 @@ On = Literal["processes", "ray"]
 __all__ = ["Crew", "Here", "OnRay", "Outcome", "Processes", "Unit", "crew", "train_unit"]
 
 
-def crew(workers: int = 1, on: On = "processes") -> Crew:
-    """Who trains: this process, `workers` others, or as many tasks at a time on Ray. A context manager.
+def crew(workers: int = 1, on: On = "processes", *, warm: bool = False) -> Crew:
+    """Who trains: this process, `workers` others, or as many tasks at a time on Ray. A context manager. `warm`: this process has made a
+    few steps already, so the first unit has nothing to pay.
 
     Raises UserError for a number of workers that is none, and where Ray is asked for and missing.
     """
     if on == "ray":
         return OnRay(workers)
-    return Here() if workers == 1 else Processes(workers)
+    return Here(warm) if workers == 1 else Processes(workers)

@@ -11,11 +11,11 @@ from torchstone.fleet.unit import Outcome, Unit, ended, train_unit, warm_up
 
 
 class Here:
-    """This process."""
+    """This process; `warm`: it has made a few steps already."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm: bool = False) -> None:
         self._open = ExitStack()
-        self._warm = False
+        self._warm = warm
 
     def __enter__(self) -> Self:
         def end(number: int, frame: Any) -> None:

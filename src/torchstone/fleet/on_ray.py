@@ -15,10 +15,15 @@ from torchstone.fleet.unit import Outcome, Unit, ended, train_unit, warm_up
 LOOK_EVERY = 0.5
 
 
+WARM: list[bool] = []
+"""Of a process of Ray, which takes task after task: it has made a few steps already."""
+
+
 def warm_and_train(unit: Unit) -> Outcome | None:
     """A task; None: it was asked to end, and has saved."""
     try:
-        if ended(unit.folder) is None:
+        if not WARM and ended(unit.folder) is None:
+            WARM.append(True)
             warm_up(unit)
         return train_unit(unit)
     except (Interrupted, KeyboardInterrupt):

@@ -13,9 +13,9 @@ NO_BRANCH = "it has no residual branch that a sample could do without; dropout l
 
 
 def check_choices(config: Any) -> None:
-    """Raises ValueError, naming the field, for an activation or a norm that its annotation does not allow and for shares not in [0, 1)."""
+    """Raises ValueError, naming the field, for a choice that its annotation does not allow and for shares not in [0, 1)."""
     name, slots = type(config).__name__, slots_of(type(config))
-    for field in ("activation", "norm"):
+    for field in ("activation", "norm", "attention_scale"):
         if field in slots and getattr(config, field) not in slots[field].words:
             raise ValueError(f"{name}.{field} must be one of {', '.join(map(str, slots[field].words))}, got {getattr(config, field)}")
     for field in SHARES:

@@ -15,7 +15,7 @@ from torchstone.nn.activation import (
     gated_width,
     widened,
 )
-from torchstone.nn.attention import CausalSelfAttention, KeyValueCache, causal_attention
+from torchstone.nn.attention import AttentionScale, CausalSelfAttention, KeyValueCache, causal_attention, score_scale
 from torchstone.nn.drop import DropBlock, DropPath, WordDropout, drop_path_shares
 from torchstone.nn.init import INITS, LSUV, Init, draw_weights, fan_in_normal_, residual_scale
 from torchstone.nn.norm import (
@@ -44,6 +44,7 @@ __all__ = [
     "OVER_TOKENS",
     "About",
     "Activation",
+    "AttentionScale",
     "BlockActivation",
     "CausalSelfAttention",
     "DropBlock",
@@ -69,6 +70,7 @@ __all__ = [
     "norm_layer",
     "residual_scale",
     "rotary",
+    "score_scale",
     "set_valid_rows",
     "synchronize",
     "token_norm",

@@ -1,11 +1,12 @@
 """Causal self-attention, the fastest exact way for each device, and its key-value cache.
 
 Vaswani et al., "Attention Is All You Need", 2017, https://arxiv.org/abs/1706.03762, section 3.2. Query-key normalization: Dehghani et al.,
-"Scaling Vision Transformers to 22 Billion Parameters", 2023, https://arxiv.org/abs/2302.05442, section 2.
+"Scaling Vision Transformers to 22 Billion Parameters", 2023, https://arxiv.org/abs/2302.05442, section 2. Scores over D: Yang et al.,
+"Tensor Programs V", 2022, https://arxiv.org/abs/2203.03466, definition 4.1.
 Shapes: N sequences, T tokens, H heads, D channels a head, C the cache's capacity.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,9 +18,19 @@ from torchstone.nn.position import Rotation
 BLOCK = 64
 LONGEST = 1024
 
+AttentionScale = Literal["rsqrt", "inverse", "none"]
+"""What multiplies q k^T: 1 / sqrt(D), 1 / D, or nothing."""
 
-def causal_attention(q: Float[Tensor, "N H T D"], k: Float[Tensor, "N H T D"], v: Float[Tensor, "N H T D"]) -> Float[Tensor, "N H T D"]:
-    """softmax(q k^T / sqrt(D)) v where a token sees itself and what came before.
+
+def score_scale(choice: AttentionScale, channels: int) -> float | None:
+    """The factor of the scores at `channels` a head; None is 1 / sqrt(D), which PyTorch's kernels take by themselves."""
+    return {"rsqrt": None, "inverse": 1 / channels, "none": 1.0}[choice]
+
+
+def causal_attention(
+    q: Float[Tensor, "N H T D"], k: Float[Tensor, "N H T D"], v: Float[Tensor, "N H T D"], scale: float | None = None
+) -> Float[Tensor, "N H T D"]:
+    """softmax(scale q k^T) v where a token sees itself and what came before; scale is 1 / sqrt(D) unless given.
 
     Training in float32 or float64 on a CPU goes by blocks of rows, everything else by PyTorch's fused kernel. Milliseconds forward and
     backward on one thread, (N, H, T, D) fused -> blocks: (32,4,64,64) 9.4 -> 9.6, (8,4,128,64) 7.3 -> 6.1, (8,4,256,64) 25.4 -> 19.3,
@@ -28,16 +39,17 @@ def causal_attention(q: Float[Tensor, "N H T D"], k: Float[Tensor, "N H T D"], v
     by_blocks = q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64) and BLOCK < q.shape[2] <= LONGEST
     if by_blocks and torch.is_grad_enabled() and not torch.compiler.is_exporting():
         N, H = q.shape[:2]
-        return BlockCausalAttention.apply(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)).unflatten(0, (N, H))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return BlockCausalAttention.apply(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), scale).unflatten(0, (N, H))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
 class BlockCausalAttention(torch.autograd.Function):
     """Causal attention over q, k, v [NH T D], a block of rows at a time, which never computes the blocks above the diagonal."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
         T, D = q.shape[1:]
+        ctx.scale = D**-0.5 if scale is None else scale
         # The last BLOCK rows and columns hold the diagonal: a block's bias is cut out of this one from the lower right corner.
         bias = torch.full((BLOCK, T), float("-inf"), dtype=q.dtype, device=q.device).triu(T - BLOCK + 1)
         out = torch.empty_like(q)
@@ -45,7 +57,7 @@ class BlockCausalAttention(torch.autograd.Function):
         for start in range(0, T, BLOCK):
             stop = min(start + BLOCK, T)
             block_bias = bias[BLOCK - (stop - start) :, T - stop :]
-            p = torch.baddbmm(block_bias, q[:, start:stop], k[:, :stop].mT, alpha=D**-0.5).softmax(dim=-1)
+            p = torch.baddbmm(block_bias, q[:, start:stop], k[:, :stop].mT, alpha=ctx.scale).softmax(dim=-1)
             out[:, start:stop] = torch.bmm(p, v[:, :stop])
             probabilities.append(p)
         ctx.save_for_backward(q, k, v, out, *probabilities)
@@ -53,9 +65,9 @@ class BlockCausalAttention(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out, *probabilities = ctx.saved_tensors
-        T, D = q.shape[1:]
+        T = q.shape[1]
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         # sum_j p_ij dp_ij = out_i . d_out_i, so the softmax's backward is one product and one multiplication in place.
         row_sum = (out * d_out).sum(dim=-1, keepdim=True)
@@ -65,8 +77,8 @@ class BlockCausalAttention(torch.autograd.Function):
             d_v[:, :stop].baddbmm_(p.mT, d_out[:, rows])
             d_scores = torch.baddbmm(row_sum[:, rows], d_out[:, rows], v[:, :stop].mT, beta=-1.0).mul_(p)
             d_q[:, rows] = torch.bmm(d_scores, k[:, :stop])
-            d_k[:, :stop].baddbmm_(d_scores.mT, q[:, rows], alpha=D**-0.5)
-        return d_q.mul_(D**-0.5), d_k, d_v
+            d_k[:, :stop].baddbmm_(d_scores.mT, q[:, rows], alpha=ctx.scale)
+        return d_q.mul_(ctx.scale), d_k, d_v, None
 
 
 class KeyValueCache:
@@ -94,9 +106,10 @@ class CausalSelfAttention(nn.Module):
     With a cache, the tokens are the continuation of those in it: any number into an empty cache, one at a time after that.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, qk_norm: bool = False, bias: bool = False) -> None:
+    def __init__(self, dim: int, num_heads: int, *, qk_norm: bool = False, bias: bool = False, scale: AttentionScale = "rsqrt") -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale = score_scale(scale, dim // num_heads)
         self.qk_norm = qk_norm
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
@@ -114,8 +127,8 @@ class CausalSelfAttention(nn.Module):
         if cache is None or cache.length == 0:
             if cache is not None:
                 cache.extend(k, v)
-            y = causal_attention(q, k, v)
+            y = causal_attention(q, k, v, self.scale)
         else:
             assert x.shape[1] == 1
-            y = F.scaled_dot_product_attention(q, *cache.extend(k, v))
+            y = F.scaled_dot_product_attention(q, *cache.extend(k, v), scale=self.scale)
         return self.out(y.transpose(1, 2).flatten(2))

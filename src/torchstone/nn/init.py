@@ -235,7 +235,8 @@ class MuP:
     """Maximal update parametrization, the weights' half: Kaiming by fan in, and a head smaller by the square root of the widening.
 
     Yang et al., "Tensor Programs V", 2022, https://arxiv.org/abs/2203.03466, table 3. With `method.groups=mup` at the same base the best
-    rates of a narrow network are those of a wide one. At the base width it is `kaiming`.
+    rates of a narrow network are those of a wide one. At the base width it is `kaiming`. Where a transformer's heads grow with it, muP's
+    attention is `model.attention_scale=inverse`.
     """
 
     neutral: ClassVar[None] = None

@@ -5,9 +5,11 @@ Shapes: N images of C channels (3: red, green, blue; 1: gray) and H x W pixels.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -17,22 +19,47 @@ _CACHED_NUMBERS = 1 << 18
 
 
 def recolor(
-    images: Float[Tensor, "N C H W"] | UInt8[Tensor, "N C H W"], matrix: Float[Tensor, "N C C"], pull: Float[Tensor, " N"]
+    images: Float[Tensor, "N C H W"] | UInt8[Tensor, "N C H W"],
+    matrix: Float[Tensor, "N C C"],
+    pull: Float[Tensor, " N"],
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    pieces: Iterable[tuple[slice, Float[Tensor, "K C H W"]]] | None = None,
 ) -> Float[Tensor, "N C H W"]:
-    """Every pixel becomes matrix @ pixel + pull * (the image's mean luminance), clamped to [0, 1]; bytes count as v / 255."""
+    """Every pixel becomes matrix @ pixel + pull * (the image's mean luminance), clamped to [0, 1]; bytes count as v / 255.
+
+    mean, std: one number a channel, or one for all; with them the channels are normalized in the same pass. pieces: what has become of the
+    images meanwhile, a few at a time, bytes as floats 0 ... 255 (`ops.warp.warped`); none: the images as they are.
+    """
     unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
     real = images.dtype if images.is_floating_point() else torch.float32
-    pixels = images.flatten(2)
-    out = torch.empty(pixels.shape, dtype=real, device=images.device)
-    weights = _luminance(images.shape[1]).to(images.device, real)
-    step = max(1, _CACHED_NUMBERS // max(1, pixels[0:1].numel())) if images.device.type == "cpu" else max(1, len(images))
+    channels = images.shape[1]
+    means, stds = (torch.tensor(numbers, dtype=torch.float64).expand(channels) for numbers in (mean, std))
+    bounds = list(zip((-means / stds).tolist(), ((1 - means) / stds).tolist(), strict=True))
+    weights = _luminance(channels) * (unit / max(1, images.shape[2:].numel()))
+    weights, base, scale = (x.to(images.device, real) for x in (weights, -means / stds, 1 / stds))
+    matrix, pull = matrix.to(real) * (scale * unit)[:, None], pull.to(real)[:, None] * scale
+    out = torch.empty(images.shape, dtype=real, device=images.device)
+    for some, values in _floats(images, real) if pieces is None else pieces:
+        pixels, result = values.flatten(2), out[some].flatten(2)
+        luminance = pixels.sum(dim=2) @ weights
+        offset = torch.addcmul(base, pull[some], luminance[:, None])
+        torch.baddbmm(offset[:, :, None], matrix[some], pixels, out=result)
+        if len(set(bounds)) == 1:
+            result.clamp_(*bounds[0])
+        else:  # a bound a channel: one tensor of bounds takes four times as long
+            for channel, (low, high) in zip(result.unbind(dim=1), bounds, strict=True):
+                channel.clamp_(low, high)
+    return out
+
+
+def _floats(images: Shaped[Tensor, "N C H W"], real: torch.dtype) -> Iterator[tuple[slice, Float[Tensor, "K C H W"]]]:
+    """The images as floats, as many at a time as stay in the cache."""
+    step = max(1, _CACHED_NUMBERS // max(1, images[0:1].numel())) if images.device.type == "cpu" else max(1, len(images))
     for start in range(0, len(images), step):
         some = slice(start, start + step)
-        values = pixels[some].to(real)
-        mean = (values.mean(dim=2) * weights).sum(dim=1)
-        offset = (pull[some].to(real) * mean * unit)[:, None, None]
-        torch.baddbmm(offset, matrix[some].to(real) * unit, values, out=out[some]).clamp_(0, 1)
-    return out.view(images.shape)
+        yield some, images[some].to(real)
 
 
 def mix(
@@ -43,8 +70,7 @@ def mix(
 ) -> Float[Tensor, "N 3 3"]:
     """The matrix that multiplies by `gain`, then moves away from luminance by `saturation` (1: stays, 0: gray), then turns the hue by
     `hue` of a full circle, then leaves luminance alone where `gray` is 1."""
-    luminance = torch.tensor([LUMINANCE] * 3, dtype=torch.float64, device=gain.device)
-    color = torch.eye(3, dtype=torch.float64, device=gain.device) - luminance
+    luminance, color = _parts(gain.device)
     saturation, gray, gain = (x.double()[:, None, None] for x in (saturation, gray, gain))
     # Each of the later three keeps luminance and works on the rest alone, so only the rest is turned and scaled.
     return (gain * (luminance + (1 - gray) * saturation * (hue_turn(hue) @ color))).to(torch.float32)
@@ -52,11 +78,27 @@ def mix(
 
 def hue_turn(hue: Float[Tensor, " N"]) -> Float[Tensor, "N 3 3"]:
     """The rotation of the chroma plane by `hue` of a full circle, on (red, green, blue); float64."""
-    to_yiq = torch.tensor(_YIQ, dtype=torch.float64, device=hue.device)
-    angle = hue.double() * (2 * math.pi)
-    cosine, sine, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    turn = torch.stack((one, zero, zero, zero, cosine, -sine, zero, sine, cosine), dim=1).view(-1, 3, 3)
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    still, cosine, sine = _turns(hue.device)
+    angle = (hue.double() * (2 * math.pi))[:, None, None]
+    return still + angle.cos() * cosine + angle.sin() * sine
+
+
+@lru_cache(maxsize=4)
+def _parts(device: torch.device) -> tuple[Tensor, Tensor]:
+    """What keeps of a pixel its luminance, and what keeps the rest; [3, 3]."""
+    luminance = torch.tensor([LUMINANCE] * 3, dtype=torch.float64)
+    return luminance.to(device), (torch.eye(3, dtype=torch.float64) - luminance).to(device)
+
+
+@lru_cache(maxsize=4)
+def _turns(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What of a hue's turn stays, goes with its cosine, and goes with its sine; [3, 3]."""
+    to_yiq = torch.tensor(_YIQ, dtype=torch.float64)
+    inner = torch.zeros(3, 3, 3, dtype=torch.float64)
+    inner[0, 0, 0] = inner[1, 1, 1] = inner[1, 2, 2] = inner[2, 2, 1] = 1
+    inner[2, 1, 2] = -1
+    still, cosine, sine = (torch.linalg.inv(to_yiq) @ inner @ to_yiq).to(device)
+    return still, cosine, sine
 
 
 def _luminance(channels: int) -> Tensor:

@@ -6,6 +6,7 @@ Shapes: N images of C channels and H x W pixels.
 """
 
 import math
+from collections.abc import Iterator
 from functools import reduce
 from typing import Literal
 
@@ -20,6 +21,8 @@ Fill = Literal["reflect", "zero", "edge"]
 _PADDING = {"reflect": "reflection", "zero": "zeros", "edge": "border"}
 _CACHED_PIXELS = 1 << 16
 """Pixels sampled at a time: their grid and their images stay in the second-level cache."""
+_ONE_MIRROR = 3.0
+"""In torch's units an image is 2 wide, from -1 to 1: as far out the first mirror image goes."""
 
 
 def warp(
@@ -34,19 +37,42 @@ def warp(
     fill: what lies outside the image, its mirror image (the edge is not repeated), zeros, or its nearest pixel.
     """
     out = torch.empty_like(images)
-    if images.numel() == 0:
-        return out
+    for some, values in warped(images, maps, interpolation=interpolation, fill=fill):
+        # By way of int16: torch makes bytes of floats one at a time, four times slower.
+        out[some] = values if images.is_floating_point() else values.to(torch.int16)
+    return out
+
+
+def warped(
+    images: Float[Tensor, "N C H W"] | UInt8[Tensor, "N C H W"],
+    maps: Float[Tensor, "N 2 3"],
+    *,
+    interpolation: Interpolation = "bilinear",
+    fill: Fill = "reflect",
+) -> Iterator[tuple[slice, Float[Tensor, "K C H W"]]]:
+    """The same a few images at a time, for who goes on with them while they are in the cache; bytes come as whole floats 0 ... 255."""
     height, width = images.shape[-2:]
     columns, rows = _grid_parts(maps, height, width)
-    step = max(1, _CACHED_PIXELS // (height * width)) if images.device.type == "cpu" else len(images)
+    on_cpu = images.device.type == "cpu"
+    step = max(1, _CACHED_PIXELS // max(1, height * width)) if on_cpu else max(1, len(images))
+    reach = _reach(columns, rows).tolist() if on_cpu and fill == "reflect" else ()
     real = images.dtype if images.is_floating_point() else torch.float32
     for start in range(0, len(images), step):
         some = slice(start, start + step)
         grid = torch.view_as_real(columns[some, None, :] + rows[some, :, None]).to(real)
-        sampled = F.grid_sample(images[some].to(real), grid, interpolation, _PADDING[fill], align_corners=True)
-        # By way of int16: torch makes bytes of floats one at a time, four times slower.
-        out[some] = sampled if images.is_floating_point() else sampled.round_().to(torch.int16)
-    return out
+        padding, furthest = _PADDING[fill], max(reach[some], default=0.0)
+        if furthest > 1:  # 2 edge - place, here, where torch would look for mirrors of any order at every pixel
+            grid.lerp_(grid.clamp(-1, 1), 2.0)
+        if reach and furthest <= _ONE_MIRROR:  # all places lie inside now, and in the others' images too: no bit depends on a neighbor
+            padding = "border"
+        values = F.grid_sample(images[some].to(real), grid, interpolation, padding, align_corners=True)
+        yield some, values if images.is_floating_point() else values.round_()
+
+
+def _reach(columns: Complex64[Tensor, "N W"], rows: Complex64[Tensor, "N H"]) -> Float[Tensor, " N"]:
+    """The largest coordinate, up or down, left or right, that each image is read at: at one of its corners, since maps are affine."""
+    corners = columns[:, None, [0, -1]] + rows[:, [0, -1], None]
+    return torch.view_as_real(corners).abs().flatten(1).amax(dim=1)
 
 
 def _grid_parts(maps: Float[Tensor, "N 2 3"], height: int, width: int) -> tuple[Complex64[Tensor, "N W"], Complex64[Tensor, "N H"]]:

@@ -85,6 +85,27 @@ def adam_step(part: AdamNumbers, parameters: FlatParameters, memory: Memory, *, 
         step.sub_(found_inf)
 
 
+def adam_outside_stacks(
+    part: AdamNumbers, parameters: FlatParameters, memory: Memory, *, lr: float, found_inf: Tensor | None = None
+) -> None:
+    """AdamW's update, at the rate `lr`, of what is in no stack of matrices; memory["step"] counts this update already."""
+    for span, start, stop in parameters.outside_stacks:
+        if span.lr_scale == 0:  # frozen
+            continue
+        adam_(
+            [parameters.data[start:stop]],
+            [parameters.grad[start:stop]],
+            [memory["exp_avg"][start:stop]],
+            [memory["exp_avg_sq"][start:stop]],
+            memory["step"],
+            lr=lr * span.lr_scale,
+            betas=(part.betas[0], part.betas[1]),
+            eps=part.eps,
+            weight_decay=part.weight_decay * span.decay_scale,
+            found_inf=found_inf,
+        )
+
+
 def adam_memory(parameters: FlatParameters) -> Memory:
     """Zeros for both averages, and the number of updates taken, as float32 where the kernels want it: beside the parameters."""
     return {

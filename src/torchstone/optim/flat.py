@@ -263,7 +263,10 @@ class FlatParameters:
 
     def norm(self) -> Float[Tensor, ""]:
         """Euclidean norm of the whole gradient; at least float32."""
-        return torch.linalg.vector_norm(self.grad, dtype=torch.promote_types(self.grad.dtype, torch.float32))
+        grad = self.grad
+        if grad.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64):  # twice as fast, and nearer: its sums are shorter
+            return torch.dot(grad, grad).sqrt_()
+        return torch.linalg.vector_norm(grad, dtype=torch.promote_types(grad.dtype, torch.float32))
 
     def check(self) -> None:
         """AssertionError naming a parameter that no longer lies in the buffers. For tests; costs a Python loop."""
@@ -281,15 +284,6 @@ class FlatParameters:
         average = FlatParameters(copy.deepcopy(self.module), groups, grad=False, flat_buffers=self.buffers is not None)
         average.module.requires_grad_(False).eval()
         return average
-
-    def same_layout(self, other: "FlatParameters") -> bool:
-        """Whether element i of one is element i of the other, parameters and buffers."""
-        return (
-            self._slots == other._slots
-            and {n: b.shape for n, b in self.float_buffers.items()} == {n: b.shape for n, b in other.float_buffers.items()}
-            and list(self.other_buffers) == list(other.other_buffers)
-            and (self.buffers is None) == (other.buffers is None)
-        )
 
 
 def _aligned(size: int) -> int:

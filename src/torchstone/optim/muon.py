@@ -13,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchstone.core.protocols import Memory
-from torchstone.optim.adamw import adam_memory
+from torchstone.optim.adamw import adam_memory, adam_outside_stacks
 from torchstone.optim.checks import check_betas, check_finite, check_positive, check_share
 from torchstone.optim.flat import PIECE, FlatParameters, Stack
-from torchstone.optim.kernels import adam_
 from torchstone.optim.pieces import undone
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -73,21 +72,7 @@ class Muon:
             if stack.span.lr_scale == 0:  # frozen
                 continue
             self._orthogonal_step(stack, parameters, memory["exp_avg"], found_inf)
-        for group, start, stop in parameters.outside_stacks:
-            if group.lr_scale == 0:
-                continue
-            adam_(
-                [parameters.data[start:stop]],
-                [parameters.grad[start:stop]],
-                [memory["exp_avg"][start:stop]],
-                [memory["exp_avg_sq"][start:stop]],
-                step,
-                lr=self.lr * self.other_lr_scale * group.lr_scale,
-                betas=(self.betas[0], self.betas[1]),
-                eps=self.eps,
-                weight_decay=self.weight_decay * group.decay_scale,
-                found_inf=found_inf,
-            )
+        adam_outside_stacks(self, parameters, memory, lr=self.lr * self.other_lr_scale, found_inf=found_inf)
         if found_inf is not None:
             step.sub_(found_inf)
 

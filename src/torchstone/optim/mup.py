@@ -20,7 +20,8 @@ class MuP:
 
     With m = width / base, under Adam (and kin: updates of a size of their own) the matrices behind the first layer and the head learn at
     1 / m; under SGD the head at 1 / m, the first layer and all vectors at m. Decay per update stays: where the rate is divided the decay is
-    multiplied. Vectors do not decay. A transformer keeps its heads' size and gets more of them: attention is divided by the root of that.
+    multiplied. Vectors do not decay. A transformer keeps its heads' size and gets more of them, so that attention can be divided by the
+    root of that size; where wider heads are meant, `model.attention_scale=inverse` divides by the size itself (definition 4.1).
     """
 
     neutral: ClassVar["MuP | None"] = None

@@ -12,10 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchstone.core.protocols import Memory
-from torchstone.optim.adamw import adam_memory
+from torchstone.optim.adamw import adam_memory, adam_outside_stacks
 from torchstone.optim.checks import check_betas, check_count, check_finite, check_positive
 from torchstone.optim.flat import FlatParameters, Stack
-from torchstone.optim.kernels import adam_
 from torchstone.optim.pieces import counter
 from torchstone.optim.shampoo import side_matrices
 
@@ -68,24 +67,11 @@ class SOAP:
     def step(self, parameters: FlatParameters, memory: Memory, *, found_inf: Tensor | None = None) -> None:
         if found_inf is not None and found_inf.item():
             return
-        step = memory["step"].add_(1)
+        memory["step"].add_(1)
         for stack in parameters.stacks:
             if stack.span.lr_scale != 0:  # else frozen
                 self._matrix_step(stack, parameters, memory)
-        for span, start, stop in parameters.outside_stacks:
-            if span.lr_scale == 0:
-                continue
-            adam_(
-                [parameters.data[start:stop]],
-                [parameters.grad[start:stop]],
-                [memory["exp_avg"][start:stop]],
-                [memory["exp_avg_sq"][start:stop]],
-                step,
-                lr=self.lr * span.lr_scale,
-                betas=(self.betas[0], self.betas[1]),
-                eps=self.eps,
-                weight_decay=self.weight_decay * span.decay_scale,
-            )
+        adam_outside_stacks(self, parameters, memory, lr=self.lr)
 
     def _matrix_step(self, stack: Stack, parameters: FlatParameters, memory: Memory) -> None:
         name, (beta1, beta2) = stack.names[0], self.betas

@@ -67,6 +67,7 @@ def _saved_bytes(model: nn.Module, inputs: PyTree) -> int:
     kept: list[Tensor] = []  # alive until the end: a freed storage's address would be met again
 
     def keep(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # an output that its own graph held would never be freed
         if tensor.untyped_storage()._cdata not in seen:
             seen.add(tensor.untyped_storage()._cdata)
             kept.append(tensor)

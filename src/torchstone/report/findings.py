@@ -22,7 +22,7 @@ FILE = "findings.json"
 LARGEST = 1 << 24
 SEVERITIES = {"error": 0, "warning": 1, "note": 2}
 MOST_FINDINGS, MOST_CHECKS, MOST_EDITS = 40, 200, 12
-MOST_ROWS, MOST_COLUMNS, MOST_BARS, MOST_IMAGES, MOST_POINTS = 24, 8, 40, 16, 800
+MOST_ROWS, MOST_COLUMNS, MOST_BARS, MOST_IMAGES, MOST_POINTS = 24, 8, 40, 24, 800
 STYLES = ("main", "quiet", "dash", "dots", "mixed", "long")
 """Of the lines of one chart, told apart by their dashes and by the names at their ends."""
 
@@ -110,7 +110,7 @@ def finding(entry: dict[str, Any], shelf: Shelf | None) -> Finding | None:
         threshold=real(entry.get("threshold")),
         because=words(entry.get("because"), 600),
         evidence=evidence(table(entry.get("evidence")), shelf) if shelf is not None else None,
-        remedy=" ".join(filter(None, (words(edit, 200) for edit in rows(entry.get("remedy"))[:MOST_EDITS]))),
+        remedy=" ".join(filter(None, (words(edit, 1000) for edit in rows(entry.get("remedy"))[:MOST_EDITS]))),
         advice=words(entry.get("advice"), 600),
     )
 

@@ -5,7 +5,7 @@ changed, and an interval that crosses it has shown no direction.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torchstone.report.charts import Scale, Tick, nice
@@ -64,15 +64,17 @@ class Unit:
 
 
 def unit_of(study: Study) -> Unit:
+    return unit_for(study.metric, [t_of(each) for each in study.variants])
+
+
+def unit_for(metric: str, differences: Iterable[Interval | None]) -> Unit:
     """Decimals so that the typical interval has two digits."""
-    factor = 100 if study.metric in SHARES else 1
-    halves = sorted(
-        factor * (t.high - t.low) / 2 for each in study.variants if (t := t_of(each)) and t.high is not None and t.low is not None
-    )
+    factor = 100 if metric in SHARES else 1
+    halves = sorted(factor * (t.high - t.low) / 2 for t in differences if t and t.high is not None and t.low is not None)
     half = next((half for half in halves[len(halves) // 2 :] if half > 0), None)
     if half is None:
-        return Unit(study.metric, 2 if factor == 100 else 4)
-    return Unit(study.metric, min(6, max(0, 1 - math.floor(math.log10(half)))))
+        return Unit(metric, 2 if factor == 100 else 4)
+    return Unit(metric, min(6, max(0, 1 - math.floor(math.log10(half)))))
 
 
 def t_of(variant: Variant) -> Interval | None:
@@ -144,7 +146,7 @@ def troubles(variant: Variant) -> list[str]:
         found.append(f"{status or 'no status'} on {len(seeds)} of {plural(len(variant.runs), 'seed')} ({listed(seeds)})")
     if variant.effect and variant.effect.p_diverged is not None:
         p = variant.effect.p_diverged
-        found.append(f"ends so more often than the baseline with p {'< 0.0001' if p < 1e-4 else number(p, 2)} (Holm)")
+        found.append(f"that is more often than the baseline with p {'< 0.0001' if p < 1e-4 else number(p, 2)} (Holm)")
     if variant.status == "partial":
         found.append(f"not finished: {plural(len(variant.runs), 'run')} so far")
     return found

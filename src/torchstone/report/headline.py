@@ -7,7 +7,13 @@ from torchstone.report.classes import Confusion
 from torchstone.report.numbers import NARROW, TIMES, count, duration, memory, number, percent, plural, scaled, wilson
 from torchstone.report.reading import RunFiles, kind_of, real, rows, table, whole, words
 
-SHARES = ("accuracy", "top_5_accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
+TRAINING = "train_"
+"""Before the name of a metric of the training split, in a study."""
+SHARES = tuple(
+    prefix + name
+    for prefix in ("", TRAINING)
+    for name in ("accuracy", "top_5_accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
+)
 """Metrics between 0 and 1 that are written in percent."""
 TITLES = {
     "accuracy": ("accuracy", "predicted right"),
@@ -53,6 +59,7 @@ def headline(run: RunFiles, confusion: Confusion | None, predicted: tuple[int, i
     status = words(run.metrics.get("status"), 40)
     right = (confusion.right, confusion.total) if confusion else predicted
     hero, interval, result = outcome(run, status, right, confusion)
+    result += beside_validation(run)
     return Headline(
         title=recipe(run),
         status=ENDINGS.get(status, status or "not finished yet"),
@@ -168,6 +175,17 @@ def no_result(run: RunFiles, status: str) -> list[str]:
     return [said, f"Best on the validation split: {title_of(name)} {written(name, value)}" + (f" at step {count(step)}." if step else ".")]
 
 
+def beside_validation(run: RunFiles) -> list[str]:
+    """The numbers of the training split beside those of the validation split, where `run.evaluate_training` asked for them."""
+    training, validation = table(run.metrics.get("training")), table(run.metrics.get("validation"))
+    names = [name for name in dict.fromkeys((main_metric(run), "loss")) if real(training.get(name)) is not None]
+    said = ", ".join(
+        f"{title_of(name)} {written(name, real(training.get(name)))}, on validation {written(name, real(validation.get(name)))}"
+        for name in names
+    )
+    return [f"On the whole training split {said}."] if said else []
+
+
 def main_metric(run: RunFiles) -> str:
     """What the run was selected by, else its first number that is not the loss, else the loss."""
     numbers = [name for name in run.final if real(run.final[name]) is not None]
@@ -200,6 +218,8 @@ def cost_figures(run: RunFiles) -> list[Figure]:
 
 
 def title_of(metric: str) -> str:
+    if metric.startswith(TRAINING):
+        return f"training {title_of(metric.removeprefix(TRAINING))}"
     return TITLES.get(metric, (words(metric, 40).replace("_", " "),))[0]
 
 

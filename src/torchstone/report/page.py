@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from torchstone.core.files import write_text
 from torchstone.report.calibration import read_calibration
 from torchstone.report.charts import Chart, Series, line_chart
 from torchstone.report.classes import class_table, matrix, most_confused, read_confusion
@@ -17,21 +16,11 @@ from torchstone.report.ranking import read_ranking
 from torchstone.report.reading import RunFiles, read_run, share, table, whole, words
 from torchstone.report.rendering import rendered
 
-REPORT, LOG = "report.html", "log.jsonl"
+LOG = "log.jsonl"
 MOST_OTHERS = 3
 """Charts of metrics that are no RATES."""
 RATES = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "macro_f1": "macro F1", "top_5_accuracy": "top-5"}
 """Metrics that share one chart, and what they are called there: all are shares, and more is better."""
-
-
-def write(run: Path) -> Path:
-    """Makes `run`/report.html, replacing the one that may be there; returns its path.
-
-    Raises UserError for a folder that is no run, OSError where the disk does.
-    """
-    path = run / REPORT
-    write_text(path, page(run))
-    return path
 
 
 def page(run: Path) -> str:

@@ -1,29 +1,28 @@
-"""A study as one self-contained page: what each switch is worth, how sure that is, what it costs, and how it was found out.
-
-from torchstone.report import study
-study.write(Path("studies/digits"))      # studies/digits/report.html
-"""
+"""A study as one self-contained page: what each switch is worth, how sure that is, what it costs, and how it was found out."""
 
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchstone.core.files import write_text
+from markupsafe import Markup
+
+from torchstone.core.errors import clean
 from torchstone.report.bands import bands
 from torchstone.report.experiment import Builder, Tree
 from torchstone.report.facts import short
 from torchstone.report.findings import SEVERITIES, read_findings
-from torchstone.report.forest import Unit, clause, effects_forest, kind_of, listed, t_of, troubles, unit_of, verdict
-from torchstone.report.headline import Figure, title_of
+from torchstone.report.forest import Unit, clause, effects_forest, kind_of, listed, t_of, troubles, unit_for, unit_of, verdict
+from torchstone.report.headline import SHARES, Figure, title_of
+from torchstone.report.levels import panels
 from torchstone.report.numbers import NONE, TIMES, count, duration, number, percent, plural
 from torchstone.report.per_class import class_forests
 from torchstone.report.reading import table
 from torchstone.report.rendering import rendered
 from torchstone.report.study_reading import FINISHED, STUDY, Interaction, Study, Variant, is_study, read_study
+from torchstone.report.study_svg import panel_svg
 from torchstone.report.tradeoff import cost_rows, scatter
 
-REPORT = "report.html"
 MOST_CLAUSES, MOST_EXAMINED, MOST_VALUES = 3, 400, 60
 DESIGNS = {
     "one": "one factor at a time from the baseline",
@@ -31,17 +30,7 @@ DESIGNS = {
     "without": "all on, each off in turn",
 }
 
-__all__ = ["is_study", "page", "write"]
-
-
-def write(folder: Path) -> Path:
-    """Makes `folder`/report.html, replacing the one that may be there; returns its path.
-
-    Raises UserError for a folder that is no study, OSError where the disk does.
-    """
-    path = folder / REPORT
-    write_text(path, page(folder))
-    return path
+__all__ = ["is_study", "page"]
 
 
 def page(folder: Path) -> str:
@@ -54,7 +43,9 @@ def page(folder: Path) -> str:
     charts, unread = bands(study)
     sections = {
         "forest": effects_forest(study, unit),
+        "panels": [Markup(clean(panel_svg(panel, title_of(study.metric), study.metric in SHARES))) for panel in panels(study)],
         "numbers": [numbers_row(each, unit, study.matters) for each in study.all],
+        "also": also(study),
         "scatter": scatter(study, unit),
         "costs": cost_rows(study, unit),
         "charts": charts,
@@ -107,7 +98,9 @@ def contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
     """(anchor, name) of each section that is there, in order."""
     found = (
         ("effects", "Effects", sections["forest"] or sections["numbers"]),
+        ("means", "Means", sections["panels"]),
         ("interactions", "Interactions", sections["interactions"]),
+        ("also", "Also measured", sections["also"]),
         ("cost", "Cost", sections["costs"]),
         ("curves", "Curves", sections["charts"]),
         ("classes", "Classes", sections["classes"]),
@@ -145,15 +138,29 @@ def question(study: Study) -> str:
 
 
 def answer(study: Study, unit: Unit) -> str:
-    """The largest decided effects first; what is not named is counted."""
+    """The largest decided effects first; what is not named is counted. Of a large grid, its best variant."""
     if not study.variants:
         return "There are no results yet."
+    if study.design == "grid" and len(study.variants) > MOST_CLAUSES and study.baseline and study.baseline.mean is not None:
+        return best_of_grid(study, study.baseline, unit)
     order = {"helps": 0, "hurts": 1, "none": 2, "undecided": 3, "inert": 4, "withheld": 5}
     ranked = sorted(study.variants, key=lambda each: (order[kind_of(each)], -abs(t.mean) if (t := t_of(each)) else 0.0))
     said = "; ".join(clause(each, unit, study.matters) for each in ranked[:MOST_CLAUSES])
     more = len(ranked) - MOST_CLAUSES
     # It begins with a variant's name, which is written as it is.
     return said + (f"; {plural(more, 'more variant')} below." if more > 0 else ".")
+
+
+def best_of_grid(study: Study, baseline: Variant, unit: Unit) -> str:
+    """Its cells answer more than one question: which is best, and how many are told from the baseline. The means are drawn below."""
+    sign = -1 if study.smaller else 1
+    best = max((each for each in study.all if each.mean is not None), key=lambda each: sign * each.mean)  # type: ignore[operator]
+    kinds = [kind_of(each) for each in study.variants]
+    told = [f"{kinds.count(kind)} {word}" for kind, word in (("helps", "better"), ("hurts", "worse")) if kind in kinds]
+    rest = f"of {len(kinds)} variants {' and '.join(told) or 'none is better or worse'} than the baseline for sure"
+    if best is baseline:
+        return f"The baseline has the best mean, {unit.value(best.mean)}; {rest}."
+    return f"{best.name} has the best mean, {unit.value(best.mean)}, where the baseline has {unit.value(baseline.mean)}; {rest}."
 
 
 def notes(study: Study) -> tuple[str, ...]:
@@ -223,10 +230,13 @@ def numbers_row(variant: Variant, unit: Unit, matters: float | None) -> dict[str
 
 
 def spread(variant: Variant, unit: Unit) -> str:
-    """The interval of the mean and the standard deviation over the seeds."""
+    """The interval of the mean, of a share inside 0 and 1, and the standard deviation over the seeds."""
     if variant.std is None:
         return ""
-    ends = f"[{unit.value(variant.ends[0])}, {unit.value(variant.ends[1])}], " if variant.ends else ""
+    low, high = variant.ends or (None, None)
+    if low is not None and high is not None and unit.in_points and variant.mean is not None and 0 <= variant.mean <= 1:
+        low, high = max(low, 0.0), min(high, 1.0)
+    ends = f"[{unit.value(low)}, {unit.value(high)}], " if low is not None else ""
     return f"{ends}s.d. {unit.spread(variant.std)}"
 
 
@@ -236,6 +246,29 @@ def probability(p: float | None) -> str:
     ('0.032', '< 0.0001', '1')
     """
     return NONE if p is None else "< 0.0001" if p < 1e-4 else number(p, 2)
+
+
+def also(study: Study) -> list[dict[str, Any]]:
+    """A table a metric that does not decide: each variant's mean, and its difference to the baseline, each with its interval."""
+    found = []
+    for metric in study.also:
+        measured = [(each, *each.also.get(metric, (None, None))) for each in study.all]
+        if not any(mean for _, mean, _ in measured):
+            continue
+        unit = unit_for(metric, [change for _, _, change in measured])
+        lines = [
+            {
+                "name": variant.name,
+                "n": str(mean.n) if mean and mean.n is not None else NONE,
+                "mean": unit.value(mean.mean if mean else None),
+                "ends": f"[{unit.value(mean.low)}, {unit.value(mean.high)}]" if mean and mean.low is not None else "",
+                "change": unit.change(change.mean) if change else "",
+                "change_ends": unit.ends(change.low, change.high) if change else "",
+            }
+            for variant, mean, change in measured
+        ]
+        found.append({"metric": title_of(metric), "points": unit.in_points, "rows": lines})
+    return found
 
 
 def interaction_row(found: Interaction, unit: Unit) -> dict[str, str]:

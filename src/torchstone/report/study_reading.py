@@ -5,7 +5,7 @@ looked for inside the study's own folder.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +14,7 @@ from torchstone.core.json_text import from_json
 from torchstone.report.reading import LARGE, SMALL, parse_toml, read_table, real, rows, share, table, whole, words
 
 STUDY, RESULTS, COSTS = "study.toml", "results.json", "costs.json"
-MOST_VARIANTS, MOST_SEEDS, MOST_CLASSES, MOST_PAIRS, MOST_EDITS = 200, 2000, 1000, 400, 24
+MOST_VARIANTS, MOST_SEEDS, MOST_CLASSES, MOST_PAIRS, MOST_EDITS, MOST_ALSO = 200, 2000, 1000, 400, 24, 40
 FINISHED = ("done", "stopped")
 """How a run ends that has a value."""
 
@@ -83,6 +83,8 @@ class Variant:
     parameters: int | None
     effect: Effect | None
     costs: Mapping[str, Cost]
+    also: Mapping[str, tuple[Interval | None, Interval | None]] = field(default_factory=dict)
+    """Of each metric that does not decide: its mean, and its difference to the baseline."""
 
     def seeds(self, *statuses: str) -> list[int]:
         return [run.seed for run in self.runs if run.status in statuses]
@@ -134,6 +136,8 @@ class Study:
     plan: Mapping[str, Any]
     """study.toml."""
     problems: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    """The metrics that were measured beside the one that decides."""
 
     @property
     def all(self) -> tuple[Variant, ...]:
@@ -187,6 +191,7 @@ def read_study(folder: Path) -> Study:
         note=words(asked.get("note"), 600),
         ended=words(results.get("ended"), 300),
         classes=tuple(words(name, 60) or "?" for name in rows(results.get("classes"))[:MOST_CLASSES]),
+        also=tuple(filter(None, (words(name, 100) for name in rows(results.get("also"))[:MOST_ALSO]))),
         warnings=tuple(filter(None, (words(text, 300) for text in rows(results.get("warnings"))[:40]))),
         totals=totals,
         plan=plan,
@@ -239,6 +244,7 @@ def variant(folder: Path, entry: dict[str, Any], priced: dict[str, Any]) -> Vari
         ends=(found.low, found.high) if (found := interval(entry)) and found.low is not None and found.high is not None else None,
         macs=whole(entry.get("macs")),
         parameters=whole(entry.get("parameters")),
+        also={words(name, 100): read_also(table(found)) for name, found in list(table(entry.get("also")).items())[:MOST_ALSO]},
         effect=effect(entry["effect"]) if isinstance(entry.get("effect"), dict) else None,
         costs={key: cost for key in ("seconds", "peak_memory_mb", "samples_per_s") if (cost := read_cost(table(price.get(key))))},
     )
@@ -299,6 +305,12 @@ def interval(entry: Mapping[str, Any]) -> Interval | None:
 def read_cost(entry: dict[str, Any]) -> Cost | None:
     value = interval(entry)
     return Cost(value, interval(table(entry.get("difference")))) if value else None
+
+
+def read_also(entry: dict[str, Any]) -> tuple[Interval | None, Interval | None]:
+    """The mean of a metric that does not decide, and its difference to the baseline."""
+    change = {"mean": entry.get("difference"), "low": entry.get("difference_low"), "high": entry.get("difference_high")}
+    return interval(entry), interval(change)
 
 
 def interaction(entry: dict[str, Any]) -> Interaction | None:

@@ -15,10 +15,11 @@ from typing import Any
 
 from torchstone import fleet
 from torchstone.core import files, layout, tree
-from torchstone.core.errors import Interrupted, UserError, clean
+from torchstone.core.errors import Interrupted, UserError, clean, warn
 from torchstone.core.json_text import to_json
 from torchstone.core.lock import Lock
 from torchstone.experiment import Experiment
+from torchstone.experiment.tree import own_parts
 from torchstone.fleet import Outcome, Unit
 from torchstone.study import definition, estimate
 from torchstone.study.costs import costs, joined
@@ -26,7 +27,7 @@ from torchstone.study.definition import Definition
 from torchstone.study.design import Design
 from torchstone.study.estimate import Plan
 from torchstone.study.factors import factors_of
-from torchstone.study.reading import read_results, run_name
+from torchstone.study.reading import numbers, read_results, run_name
 from torchstone.study.results import document, next_runs
 from torchstone.train import folder as run_folder
 from torchstone.train.trackers import Console
@@ -67,11 +68,7 @@ def compare(
     experiment: Experiment,
     *edits: str,
     vary: Sequence[str],
-    seeds: Any = 5,
-    metric: str | None = None,
     out: str | Path | None = None,
-    recipe: str = "",
-    resume: bool = False,
     workers: int = 1,
     on: fleet.On = "processes",
     report: Callable[[Path], object] | None = None,
@@ -79,14 +76,13 @@ def compare(
 ) -> Compared:
     """Trains the experiment with every value of what is varied, with every seed, and says what each is worth.
 
-    `edits` apply to every variant. `words`: design ("one", "grid", "without"), mode, confidence, unpaired, matters (the smallest effect
-    that does), until ("decided"), budget (seconds, or "30m"), note. Raises UserError before any training for what is wrong; Interrupted
+    `edits` apply to every variant. `words`, as `prepare` takes them: seeds (5, or [0, 3, 7]), metric, mode, design ("one", "grid",
+    "without"), also (metrics told beside the one that decides), confidence, unpaired, matters (the smallest effect that does), until
+    ("decided"), budget (seconds, or "30m"), note, recipe, resume. Raises UserError before any training for what is wrong; Interrupted
     when a signal asked for the end.
     """
     started = time.perf_counter()
-    planned = prepare(
-        experiment, *edits, vary=vary, seeds=seeds, metric=metric, out=out, recipe=recipe, resume=resume, workers=workers, **words
-    )
+    planned = prepare(experiment, *edits, vary=vary, out=out, workers=workers, **words)
     for line in estimate.lines(planned.study, planned.plan):
         tell(line)
     return perform(planned, out=out, workers=workers, on=on, report=report, started=started)
@@ -110,6 +106,7 @@ def prepare(
     until: str | None = None,
     budget: Any = None,
     note: str = "",
+    also: str | Sequence[str] = (),
 ) -> Planned:
     """The study checked against its data and machine, and what it would take. Writes nothing."""
     if workers < 1:
@@ -121,7 +118,7 @@ def prepare(
         raise UserError("--until decided looks at differences at one seed; --unpaired has none: leave one out")
     there = going_on(place, resume)
     start = without_console(tree.edit(experiment, edits))
-    factors, baseline = factors_of(start, vary, last=design == "without")
+    factors, baseline = factors_of(start, vary, last=design == "without", nested=design == "grid")
     selection = start.task.selection
     study = Definition(
         recipe=recipe or "python",
@@ -138,9 +135,10 @@ def prepare(
         budget=None if budget is None else definition.seconds_of(budget),
         note=note,
         edits=tuple(edits),
+        also=definition.also_of(also, metric or selection[0]),
     )
     if there is not None:
-        study = definition.require_same(definition.read(there / definition.FILE), study, there)
+        study = definition.require_same(definition.read(there / definition.FILE, study.baseline), study, there)
         return resumed(study, there, workers)
     study, each = estimate.settled(study, workers, metric, mode)
     return Planned(study, estimate.plan(study, each, {}, workers), None)
@@ -157,6 +155,9 @@ def repeat(study: Definition, *, out: str | Path | None, resume: bool, workers: 
 
 def resumed(study: Definition, there: Path, workers: int) -> Planned:
     results = read_results(study, there)
+    known = {name for runs in results.values() for run in runs for name in run.metrics}
+    for name in study.also if known else ():
+        estimate.require_metric(name, known, "--also")
     each = {} if any(results.values()) else estimate.settled(study, workers, study.metric, study.mode)[1]
     return Planned(study, estimate.plan(study, each, results, workers), there)
 
@@ -201,7 +202,7 @@ def perform(
     """Trains what is left of the study and writes results.json and costs.json; `report`, if given, draws its page."""
     started = time.perf_counter() if started is None else started
     study, text = planned.study, definition.to_text(planned.study)
-    crew = fleet.crew(workers, on)
+    crew = fleet.crew(workers, on, warm=planned.plan.finished == 0)  # else nothing has been tried in this process
     if planned.there is None:
         default = estimate.folder_of(planned.name or study.recipe)
         where = run_folder.create(None if out is None else Path(out), default, {definition.FILE: text}, checkpoints=False)
@@ -218,16 +219,18 @@ def perform(
                 work.train(crew)
         except Interrupted as error:
             work.write()
-            raise Interrupted(error.signal, f"interrupted; {how_to_go_on(where)} goes on from there") from None
+            raise Interrupted(error.signal, f"interrupted; {how_to_go_on(study, where)} goes on from there") from None
         results, measured = work.write()
         if report is not None:
             report(where)
     return Compared(where, results, measured)
 
 
-def how_to_go_on(where: Path) -> str:
+def how_to_go_on(study: Definition, where: Path) -> str:
     here = Path.cwd()
     short = where.relative_to(here) if where.is_relative_to(here) else where
+    if own_parts(tree.encode(study.baseline)):  # no file can build them, so no command line can
+        return f"the same call with out={str(short)!r}, resume=True"
     return f"torchstone compare {short / definition.FILE} --out {short} --resume"
 
 
@@ -242,6 +245,7 @@ class Work:
         self.written = time.perf_counter()
         self.trained = 0.0
         """Seconds of the trainings of this sitting, added over the workers."""
+        self.before = earlier(folder)
         self.left = len(study.seeds) * len(study.variants) - sum(map(len, read_results(study, folder).values()))
 
     def train(self, crew: fleet.Crew) -> None:
@@ -285,24 +289,31 @@ class Work:
             self.write()
 
     def value_text(self, name: str) -> str:
-        metrics = run_folder.read_json(self.folder / name / layout.METRICS).get("validation", {})
-        value = metrics.get(self.study.metric)
+        value = numbers(run_folder.read_json(self.folder / name / layout.METRICS)).get(self.study.metric)
         return f"{self.study.metric} {value:.4g}" if isinstance(value, int | float) else "done"
 
     def write(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """results.json and costs.json, from the runs on disk."""
         results = read_results(self.study, self.folder, self.failed)
         made = document(self.study, results, self.folder, self.ended or "not all runs are over")
-        seconds = time.perf_counter() - self.started
-        whole = {
-            "seconds": round(seconds, 3),
-            "training_seconds": round(self.trained, 3),
-            "overhead": round(1 - self.trained / (seconds * self.workers), 4) if self.trained else None,
-            "runs": self.ran,
-            "workers": self.workers,
-        }
+        now = time.perf_counter() - self.started
+        sitting = {"seconds": now, "worker_seconds": now * self.workers, "training_seconds": self.trained, "runs": self.ran}
+        whole: dict[str, Any] = {name: round(self.before[name] + value, 3) for name, value in sitting.items()}
+        whole["overhead"] = round(1 - whole["training_seconds"] / whole["worker_seconds"], 4) if whole["training_seconds"] else None
+        whole["workers"] = self.workers
         measured = costs(self.study, results, whole)
         files.write_text(self.folder / layout.RESULTS, to_json(made, indent=2) + "\n")
         files.write_text(self.folder / COSTS, to_json(measured, indent=2) + "\n")
         self.written = time.perf_counter()
         return made, measured
+
+
+def earlier(folder: Path) -> dict[str, float]:
+    """What the sittings before this one took in all, as they wrote it down; what was killed lost at most a minute of it."""
+    names = ("seconds", "worker_seconds", "training_seconds", "runs")
+    try:
+        written = run_folder.read_json(folder / COSTS).get("study", {}) if (folder / COSTS).is_file() else {}
+    except UserError as error:
+        warn(f"{error}; the times of earlier sittings are lost")
+        written = {}
+    return {name: written[name] if isinstance(written.get(name), int | float) else 0 for name in names}

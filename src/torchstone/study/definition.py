@@ -12,9 +12,10 @@ A person writes less (`studies/x.toml`): only a [study] table, with the words of
     note = "What is claimed, and by whom."
 
 Also `mode` ("max" or "min", where torchstone does not know the metric), `confidence`, `unpaired`, `matters` (the smallest
-effect that matters), `until` ("decided") and `budget` ("30m").
+effect that matters), `until` ("decided"), `budget` ("30m") and `also` (["loss", "train_loss"], told beside the metric that decides).
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ import tomli_w
 from torchstone.core import files, tree
 from torchstone.core.errors import UserError
 from torchstone.core.parts import hint
-from torchstone.experiment import Experiment
+from torchstone.experiment.tree import Experiment, own_parts, without_own_parts
 from torchstone.study.design import Design, Variant, variants_of
 from torchstone.study.factors import Factor
 
@@ -48,6 +49,7 @@ WRITTEN: dict[str, type | tuple[type, ...]] = {
     "until": str,
     "budget": (str, int, float),
     "matters": (int, float),
+    "also": (str, list),
 }
 """What a person may write in [study], and its kinds."""
 
@@ -75,6 +77,8 @@ class Definition:
     """What is claimed."""
     edits: tuple[str, ...] = ()
     """What was edited in the recipe for every variant, for the reader; the baseline has it."""
+    also: tuple[str, ...] = ()
+    """Metrics that are told beside the one that decides."""
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -108,11 +112,13 @@ def to_text(study: Definition) -> str:
     numbers = {"threads": study.baseline.run.threads, "budget": study.budget, "matters": study.matters}
     table |= {name: value for name, value in numbers.items() if value is not None}
     table |= {"note": study.note} if study.note else {}
+    table |= {"also": list(study.also)} if study.also else {}
     return tomli_w.dumps({"study": table, "experiment": tree.encode(study.baseline)})
 
 
-def read(path: Path) -> Definition:
-    """The study that a study.toml says. Raises UserError naming the file and the place in it."""
+def read(path: Path, here: Experiment | None = None) -> Definition:
+    """The study that a study.toml says. `here`: the experiment at hand, whose classes of the user's own, which no file can build, are
+    the study's. Raises UserError naming the file and the place in it."""
     document = _document(path)
     table = document.get("study")
     if not isinstance(table, dict) or "experiment" not in document or "factors" not in table:
@@ -120,7 +126,7 @@ def read(path: Path) -> Definition:
     if table.get("version") != VERSION:
         raise UserError(f"{path}: written by another version of torchstone (version {table.get('version')}, this one reads {VERSION})")
     try:
-        baseline = tree.decode(Experiment, document["experiment"], folder=path.absolute().parent)
+        baseline = _baseline(document["experiment"], here, path.absolute().parent)
         known = {"max", "min"}, {"one", "grid", "without"}
         if table["mode"] not in known[0] or table["design"] not in known[1]:
             raise UserError(f"mode = {table['mode']!r} and design = {table['design']!r} are not what a study has there")
@@ -142,11 +148,42 @@ def read(path: Path) -> Definition:
             budget=None if table.get("budget") is None else seconds_of(table["budget"]),
             note=_text(table.get("note", "")),
             edits=tuple(map(_text, table["edits"])),
+            also=also_of(table.get("also", [])),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: [study] is not whole ({error!r:.80})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _baseline(document: dict[str, Any], here: Experiment | None, folder: Path) -> Experiment:
+    own = own_parts(document)
+    if not own:
+        return tree.decode(Experiment, document, folder=folder)
+    if here is None:
+        raise UserError(
+            f"{' and '.join(own)}: a class of your own, which no file can build; go on from your script by "
+            f"torchstone.compare(…, out={str(folder)!r}, resume=True)"
+        )
+    encoded = tree.encode(here)
+    for place in own:
+        there, now = (said_of_own(at(each, place)) for each in (document, encoded))
+        if there != now:
+            raise UserError(f"is another study ({place}: {there} there, {now} here); choose another folder, or take the change back")
+    seats = {place.removeprefix("method."): tree.get(here, place) for place in own if place.startswith("method.")}
+    baseline = without_own_parts(document, here, folder)
+    return replace(baseline, method=replace(baseline.method, **seats))
+
+
+def at(document: Any, place: str) -> Any:
+    for name in place.split("."):
+        document = document[name]
+    return document
+
+
+def said_of_own(value: Any) -> str:
+    """An encoded part as text, without what differs from one process to the next."""
+    return re.sub(r" at 0x[0-9a-f]+", "", json.dumps(value, sort_keys=True))
 
 
 def is_written(path: Path) -> bool:
@@ -207,7 +244,7 @@ def _text(value: Any) -> str:
 
 
 def require_same(there: Definition, here: Definition, folder: Path) -> Definition:
-    """The study to go on with: seeds may be added, the budget may differ. Raises UserError for another baseline, factor or rule."""
+    """The study to go on with: seeds and `also` may grow, the budget may differ. Raises UserError for another baseline, factor or rule."""
     changed = [] if there.recipe == here.recipe else [f"recipe: {there.recipe} there, {here.recipe} here"]
     free = ("run.device", "run.threads", "run.speed", "run.precision", "run.memory_format", "run.compile", "run.trackers")
     changed += [
@@ -226,7 +263,7 @@ def require_same(there: Definition, here: Definition, folder: Path) -> Definitio
         raise UserError(f"{folder}: is another study ({'; '.join(changed[:4])}); choose another folder, or take the change back")
     if missing := sorted(set(there.seeds) - set(here.seeds)):
         raise UserError(f"{folder}: its seeds are {seeds_text(there.seeds)}; seeds may be added, not left out ({seeds_text(missing)})")
-    return replace(there, seeds=here.seeds, budget=here.budget)
+    return replace(there, seeds=here.seeds, budget=here.budget, also=also_of((*there.also, *here.also), there.metric))
 
 
 # --- words of the command line ---------------------------------------------------------------------------------------------
@@ -285,6 +322,19 @@ def confidence_of(value: Any) -> float:
     return float(value)
 
 
+def also_of(value: Any, metric: str = "") -> tuple[str, ...]:
+    """The metrics of `ece,loss` or a list, each once and without the one that decides.
+
+    >>> also_of("ece, loss,accuracy", "accuracy"), also_of(["loss"])
+    (('ece', 'loss'), ('loss',))
+    """
+    pieces = [piece.strip() for piece in value.split(",")] if isinstance(value, str) else list(value or ())
+    for piece in pieces:
+        if not isinstance(piece, str) or not re.fullmatch(r"[\w.-]{1,100}", piece):
+            raise UserError(f"--also {piece!s:.60}: names of metrics are expected, as --also loss,ece")
+    return tuple(dict.fromkeys(piece for piece in pieces if piece != metric))
+
+
 def matters_of(value: Any) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")):
         raise UserError(f"--matters must be > 0, in the metric's units, got {value!r:.40}")
@@ -295,7 +345,8 @@ SMALL_IS_GOOD = re.compile(r"loss|error|brier|perplexity|bits_per_|_gap$|mse|mae
 
 
 def mode_of(metric: str, selection: tuple[str, str]) -> Literal["max", "min"]:
-    """Whether large or small is good: as the task says of its own metric, else by the metric's name."""
+    """Whether large or small is good: as the task says of its own metric (`train_…`: the same), else by the metric's name."""
+    metric = metric.removeprefix("train_")
     if metric == selection[0]:
         return "min" if selection[1] == "min" else "max"
     return "min" if SMALL_IS_GOOD.search(metric) else "max"

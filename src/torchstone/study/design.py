@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torchstone.core.errors import UserError
-from torchstone.study.factors import Factor
+from torchstone.study.factors import Factor, edits_of
 
 Design = Literal["one", "grid", "without"]
 BASELINE = "baseline"
 MOST_VARIANTS = 500
+REPEATED = re.compile(r"(?<![\w.])([\w.]+)(?:,\1){3,}(?![\w.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,22 @@ def _variant(levels: tuple[str, ...], factors: Sequence[Factor], taken: set[str]
     if name.casefold() in taken:  # two factors of one name, or values that differ in punctuation alone
         name = next(f"{name}-{n}" for n in itertools.count(2) if f"{name}-{n}".casefold() not in taken)
     taken.add(name.casefold())
-    return Variant(name, levels, tuple(factor.edit(value) for factor, value in changed))
+    by_path = {factor.path: value for factor, value in zip(factors, levels, strict=True)}
+    return Variant(name, levels, tuple(edits_of(factors, by_path, [factor for factor, _ in changed])))
 
 
 def folder_name(parts: Iterable[str]) -> str:
-    """Readable, of at most 80 letters, and a plain folder name everywhere.
+    """Readable, of at most 80 letters, and a plain folder name everywhere. A list that says one thing four times or more is counted.
 
     >>> folder_name(["averaging={kind=ema, decay=0.9}", "lr=1e-3"])
     'averaging=kind=ema,decay=0.9+lr=1e-3'
+    >>> folder_name(["hidden=[64,64,64,64,10]"])
+    'hidden=64x4,10'
     """
-    name = "+".join(re.sub(r"[^\w.=,+-]+", "", part) for part in parts)
+    name = "+".join(REPEATED.sub(counted, re.sub(r"[^\w.=,+-]+", "", part)) for part in parts)
     return name[:80].strip(".-+,=") or "variant"
+
+
+def counted(found: re.Match[str]) -> str:
+    """`64,64,64,64` as `64x4`."""
+    return f"{found[1]}x{found[0].count(',') + 1}"

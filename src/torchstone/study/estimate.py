@@ -4,6 +4,7 @@ Each variant is tried for two steps on copies that are thrown away; what is wron
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torchstone.experiment.trying import Tried, try_out
 from torchstone.study import statistics
 from torchstone.study.definition import Definition, mode_of
 from torchstone.study.design import BASELINE
-from torchstone.study.reading import Results
+from torchstone.study.reading import TRAINING, Results
 from torchstone.study.results import values_of
 
 FIXED = ("device", "threads", "precision", "memory_format", "compile", "speed")
@@ -48,8 +49,8 @@ def settled(study: Definition, workers: int, metric: str | None, mode: str | Non
     study = replace(study, baseline=with_machine(study, base, workers))
     selection = study.baseline.task.selection
     chosen = metric or selection[0]
-    if chosen not in base.metrics:
-        raise UserError(f"--metric {chosen}: the task has no such metric{hint(chosen, base.metrics)}")
+    for word, name in (("--metric", chosen), *(("--also", name) for name in study.also)):
+        require_metric(name, names_of(base), word)
     study = replace(study, metric=chosen, mode=mode or mode_of(chosen, selection))
     each = {BASELINE: base.seconds}
     for variant in study.variants[1:]:
@@ -57,10 +58,25 @@ def settled(study: Definition, workers: int, metric: str | None, mode: str | Non
             tried = try_out(study.baseline, *variant.edits, f"run.seed={study.seeds[0]}", steps=2)
         except UserError as error:
             raise UserError(f"the variant {variant.name}: {error}") from None
-        if chosen not in tried.metrics:
-            raise UserError(f"the variant {variant.name} has no metric {chosen}{hint(chosen, tried.metrics)}")
+        if chosen not in (known := names_of(tried)):
+            raise UserError(f"the variant {variant.name} has no metric {chosen}{hint(chosen, known)}")
         each[variant.name] = tried.seconds
     return study, each
+
+
+def names_of(tried: Tried) -> tuple[str, ...]:
+    """The metrics that runs of it will have."""
+    training = tried.prepared.experiment.run.evaluate_training
+    return (*tried.metrics, *(TRAINING + name for name in tried.metrics if training))
+
+
+def require_metric(name: str, known: Collection[str], word: str) -> None:
+    """Raises UserError for a metric that the runs have not. `word`: where it was asked for."""
+    if name in known:
+        return
+    if name.removeprefix(TRAINING) in known:
+        raise UserError(f"{word} {name}: nothing is measured on the training split; the edit run.evaluate_training=true does it")
+    raise UserError(f"{word} {name}: the task has no such metric{hint(name, known)}")
 
 
 def with_machine(study: Definition, tried: Tried, workers: int) -> Any:
@@ -141,6 +157,7 @@ def document(study: Definition, plan: Plan) -> dict[str, Any]:
         "recipe": study.recipe,
         "metric": study.metric,
         "mode": study.mode,
+        "also": list(study.also),
         "design": study.design,
         "seeds": list(study.seeds),
         "factors": [{"path": factor.path, "values": list(factor.values), "baseline": factor.baseline} for factor in study.factors],

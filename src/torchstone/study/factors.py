@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ class Factor:
 
     def edit(self, value: str) -> str:
         return f"{self.written or self.path}={value}"
+
+    def is_inside(self, other: "Factor") -> bool:
+        """Whether the other one replaces the part that this one changes a setting of."""
+        return self.path.startswith(f"{other.path}.")
 
 
 def parse(text: str) -> tuple[str, tuple[str, ...]]:
@@ -85,15 +89,16 @@ def split_values(text: str, whole: str) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def factors_of(start: Any, texts: Sequence[str], *, last: bool = False) -> tuple[list[Factor], Any]:
+def factors_of(start: Any, texts: Sequence[str], *, last: bool = False, nested: bool = False) -> tuple[list[Factor], Any]:
     """The factors over an experiment, and its baseline: in each place the value that is there if it is listed, else the first listed one
-    (`last`: the last one, everything on).
+    (`last`: the last one, everything on). `nested`: a factor may be a setting of what another one replaces, as a grid can have it
+    (optimizer=adamw,sgd with optimizer.lr=1e-3,1e-2): every level of the one needs the setting.
 
     Raises UserError for a path that is none, a value that does not fit, two values that are one, and two factors on one place.
     """
     if not texts:
         raise UserError("nothing is varied; --vary PATH=A,B says what, as --vary method.averaging=none,ema")
-    factors, baseline = list[Factor](), start
+    factors = list[Factor]()
     for text in texts:
         written, values = parse(text)
         path = resolved(start, written, text)
@@ -105,11 +110,15 @@ def factors_of(start: Any, texts: Sequence[str], *, last: bool = False) -> tuple
         there = tree.get(start, path)
         chosen = values[-1] if last else values[meant.index(there)] if there in meant else values[0]
         factors.append(Factor(path, values, chosen, written))
-    refuse_overlap(factors)
-    changed = [
-        each.edit(each.baseline) for each in factors if _value(start, each.written, each.baseline, each.path) != tree.get(start, each.path)
-    ]
-    return factors, tree.edit(baseline, changed)
+    refuse_overlap(factors, nested)
+    moved = [each for each in factors if _value(start, each.written, each.baseline, each.path) != tree.get(start, each.path)]
+    return factors, tree.edit(start, edits_of(factors, {each.path: each.baseline for each in factors}, moved))
+
+
+def edits_of(factors: Sequence[Factor], levels: Mapping[str, str], moved: Sequence[Factor]) -> list[str]:
+    """The edits that give the `moved` ones their levels: a part before its settings, all of which it needs again."""
+    needed = [each for each in factors if each in moved or any(each.is_inside(other) for other in moved)]
+    return [each.edit(levels[each.path]) for each in sorted(needed, key=lambda each: sum(map(each.is_inside, factors)))]
 
 
 def resolved(start: Any, written: str, text: str) -> str:
@@ -123,17 +132,17 @@ def resolved(start: Any, written: str, text: str) -> str:
     return path
 
 
-def refuse_overlap(factors: Sequence[Factor]) -> None:
+def refuse_overlap(factors: Sequence[Factor], nested: bool) -> None:
     """Raises UserError where one factor would set what another one sets."""
     for number, one in enumerate(factors):
         for other in factors[:number]:
             if one.path == other.path:
                 raise UserError(f"--vary {one.written} and --vary {other.written} both set {one.path}; list all its values once")
             outer, inner = sorted((one, other), key=lambda each: len(each.path))
-            if inner.path.startswith(f"{outer.path}."):
+            if inner.is_inside(outer) and not nested:
                 raise UserError(
                     f"--vary {outer.written} replaces {outer.path}, in which --vary {inner.written} changes a setting; "
-                    f"write whole parts as values, as {outer.written}={{kind=…, {inner.name}=…}}"
+                    f"try them together by --grid, or write whole parts as values, as {outer.written}={{kind=…, {inner.name}=…}}"
                 )
 
 

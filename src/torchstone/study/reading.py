@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ from torchstone.study.design import Variant
 from torchstone.train import checkpoint
 from torchstone.train.folder import read_json
 
+TRAINING = "train_"
+"""Before the name of a metric: measured on the training split, where `run.evaluate_training` asks for it."""
 COSTS = ("seconds", "peak_memory_mb", "samples_per_s")
 """What a run says of time and memory: another machine or hour gives others."""
+
+MOST_KEPT = 4096
+"""Runs whose small files are not read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class RunResult:
     """Of the run's folder, inside the study's."""
     status: str
     metrics: Mapping[str, float | None]
-    """Of the resulting weights on the validation split, those that are one number; None is not a number."""
+    """Of the resulting weights, as `numbers`; None is not a number."""
     recall: tuple[float | None, ...]
     cost: Mapping[str, Any]
 
@@ -55,22 +61,48 @@ def read_results(study: Definition, folder: Path, failed: Collection[str] = ()) 
         runs = []
         for seed in study.seeds:
             name = run_name(study, number, variant, seed)
-            status = ended(folder / name)
+            status, metrics, recall, cost = _measured(folder / name, stamp(folder / name))
             if status is not None:
-                runs.append(_read(folder, name, study.seed_of(number, seed), seed, status))
+                runs.append(RunResult(study.seed_of(number, seed), seed, name, status, metrics, recall, cost))
             elif name in failed:
                 runs.append(RunResult(study.seed_of(number, seed), seed, name, "failed", {}, (), {}))
         found[variant.name] = tuple(runs)
     return found
 
 
-def _read(folder: Path, name: str, seed: int, pair: int, status: str) -> RunResult:
-    document = read_json(folder / name / layout.METRICS)
-    measured = document.get("validation", {})
-    scalars = {key: value for key, value in measured.items() if (value is None or isinstance(value, int | float)) and key != "per_class"}
-    classes = measured.get("per_class") or []
+def stamp(run: Path) -> tuple[int, int] | None:
+    """Another one whenever the run's metrics.json is another file; None: there is none."""
+    try:
+        found = (run / layout.METRICS).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _measured(
+    run: Path, at: tuple[int, int] | None
+) -> tuple[str | None, Mapping[str, float | None], tuple[float | None, ...], Mapping[str, Any]]:
+    """How a run ended for good, if it has, its numbers, the recall of each class, and its cost. Read once: a sequential study asks anew
+    after every seed."""
+    status = None if at is None else ended(run)
+    if status is None:
+        return None, {}, (), {}
+    document = read_json(run / layout.METRICS)
+    classes = document.get("validation", {}).get("per_class") or []
     recall = tuple(each.get("recall") for each in classes if isinstance(each, dict))
-    return RunResult(seed, pair, name, status, scalars, recall, document.get("cost", {}))
+    return status, numbers(document), recall, document.get("cost", {})
+
+
+def numbers(document: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a metrics.json says that is one number: of the validation split, and as `train_…` of the training split."""
+    both = (("", document.get("validation", {})), (TRAINING, document.get("training", {})))
+    return {
+        prefix + key: value
+        for prefix, measured in both
+        for key, value in measured.items()
+        if (value is None or isinstance(value, int | float)) and key != "per_class"
+    }
 
 
 def identical(folder: Path, one: RunResult, other: RunResult) -> bool:
@@ -78,13 +110,15 @@ def identical(folder: Path, one: RunResult, other: RunResult) -> bool:
     if dict(one.metrics) != dict(other.metrics):
         return False
     try:
-        return _outcome(folder / one.name) == _outcome(folder / other.name)
+        runs = folder / one.name, folder / other.name
+        return _outcome(runs[0], stamp(runs[0])) == _outcome(runs[1], stamp(runs[1]))
     except (UserError, OSError, KeyError, TypeError) as error:
         warn(f"{folder}: whether {one.name} and {other.name} are identical cannot be said ({error})")
         return False
 
 
-def _outcome(run: Path) -> tuple[dict[str, str], str]:
+@lru_cache(maxsize=MOST_KEPT)
+def _outcome(run: Path, at: tuple[int, int] | None) -> tuple[dict[str, str], str]:
     """SHA-256 of each tensor of the resulting weights, from the checkpoint's manifest, and of the outputs on the test split."""
     weights = read_json(run / layout.ARTIFACT)["weights"]
     manifest = read_json(checkpoint.named(run, weights["checkpoint"]) / "manifest.json")

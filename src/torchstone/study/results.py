@@ -11,7 +11,7 @@ from torchstone.study import sequential, statistics
 from torchstone.study.definition import Definition, seeds_text
 from torchstone.study.design import BASELINE, Variant
 from torchstone.study.interactions import interactions
-from torchstone.study.reading import Results, RunResult, classes_of, identical
+from torchstone.study.reading import TRAINING, Results, RunResult, classes_of, identical
 from torchstone.study.statistics import Spread, Values
 from torchstone.study.verdicts import Comparison, compared
 
@@ -29,14 +29,16 @@ def document(study: Definition, results: Results, folder: Path, ended: str = "")
         values = [value for run in runs if (value := run.value(study.metric)) is not None]
         of_all = statistics.spread(values, study.confidence)
         entry = effect_document(study, found[variant.name], runs) if variant.name in found else None
-        variants.append(_variant(study, variant, runs, of_all, decided) | {"effect": entry})
+        beside = {name: also_document(study, name, results, variant) for name in study.also}
+        variants.append(_variant(study, variant, runs, of_all, decided) | {"effect": entry} | ({"also": beside} if study.also else {}))
     return {
         "kind": "study",
         "version": 1,
         "recipe": study.recipe,
         "metric": study.metric,
         "mode": study.mode,
-        "split": "validation",
+        **({"also": list(study.also)} if study.also else {}),
+        "split": "training" if study.metric.startswith(TRAINING) else "validation",
         "design": study.design,
         "confidence": study.confidence,
         "paired": study.paired,
@@ -77,7 +79,14 @@ def next_runs(study: Definition, results: Results, folder: Path) -> list[tuple[s
         baseline, variants = sides(study, results)
         return plan_of(study).next_seeds(baseline, variants, inert=inert_ones(study, results, folder), failed=failures(results))
     there = {(name, run.pair) for name, runs in results.items() for run in runs}
-    return [(each.name, seed) for seed in study.seeds for each in study.variants if (each.name, seed) not in there]
+    wanted = ((each.name, seed) for number, seed in enumerate(study.seeds) for each in rotated(study.variants, number))
+    return [pair for pair in wanted if pair not in there]
+
+
+def rotated(variants: Sequence[Variant], number: int) -> list[Variant]:
+    """The variants in another order for each seed, each of them first in turn: what creeps up during a study is nobody's cost."""
+    first = number % len(variants)
+    return [*variants[first:], *variants[:first]]
 
 
 def plan_of(study: Definition) -> sequential.Plan:
@@ -98,9 +107,9 @@ def inert_ones(study: Definition, results: Results, folder: Path) -> set[str]:
     return {each.name for each in study.variants[1:] if is_inert(study, folder, results[BASELINE], results[each.name])}
 
 
-def values_of(study: Definition, runs: Sequence[RunResult]) -> Values:
+def values_of(study: Definition, runs: Sequence[RunResult], metric: str = "") -> Values:
     """By the study's seed, which pairs; None where the run diverged. What failed for another reason is no outcome."""
-    return {run.pair: run.value(study.metric) for run in runs if run.status != "failed"}
+    return {run.pair: run.value(metric or study.metric) for run in runs if run.status != "failed"}
 
 
 def is_inert(study: Definition, folder: Path, baseline: Sequence[RunResult], runs: Sequence[RunResult]) -> bool:
@@ -155,6 +164,19 @@ def effect_document(study: Definition, found: Comparison, runs: Sequence[RunResu
     if study.mode == "min":
         turn(document, ("low", "high"), ("bootstrap_low", "bootstrap_high"))
     return document | {"failed": sum(run.status == "failed" for run in runs)}
+
+
+def also_document(study: Definition, metric: str, results: Results, variant: Variant) -> dict[str, Any]:
+    """What is told of a metric that does not decide: the mean with its interval, and the difference to the baseline with its own, in the
+    metric's units and uncorrected."""
+    values = values_of(study, results[variant.name], metric)
+    found = statistics.spread([value for value in values.values() if value is not None], study.confidence)
+    document: dict[str, Any] = {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    if variant.name == BASELINE:
+        return document | {"difference": None, "difference_low": None, "difference_high": None}
+    difference = statistics.paired if study.paired else statistics.unpaired
+    effect = difference(values_of(study, results[BASELINE], metric), values, study.confidence, resamples=0)
+    return document | {"difference": effect.difference, "difference_low": effect.low, "difference_high": effect.high}
 
 
 def interactions_of(study: Definition, results: Results) -> list[dict[str, Any]]:

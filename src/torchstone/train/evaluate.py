@@ -14,6 +14,7 @@ from torchstone.core.precision import autocast
 from torchstone.core.protocols import BatchTransform, Loss, Memory, Metric, PyTree, RowMetric, SampleTransform, Split
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
+from torchstone.data.steady import as_evaluated, steady
 from torchstone.train.plan import evaluation_rows
 from torchstone.train.step import term_weights
 
@@ -46,30 +47,54 @@ def evaluate(
     batches = data.load(
         split,
         rows,
-        sample_transforms=tuple(t for t in sample_transforms if not t.train_only),
+        sample_transforms=steady(sample_transforms),
         key=0,
         workers=workers,
         device=device,
     )
+    waiting: list[tuple[PyTree, PyTree, Tensor, Tensor]] = []
+
+    def measure(some: list[tuple[PyTree, PyTree, Tensor, Tensor]]) -> None:
+        if some:
+            together = map_leaves(_end_to_end, *some)
+            for total, metric in zip(sums, metrics, strict=True):
+                total.add(metric.measure(*together))
+            some.clear()
+
     scored: Callable[..., Tensor] = loss if loss_memory is None else partial(loss, memory=loss_memory)  # type: ignore[call-arg]
     with evaluating(model), torch.no_grad():
         for (batch,) in batches:
-            for transform in batch_transforms:
-                if not transform.train_only:
-                    batch = transform(batch, torch.zeros_like(batch.index))
+            batch = as_evaluated(batch, batch_transforms)
             with autocast(precision, device):
                 inputs = ready(batch.inputs, memory_format)
                 outputs = model(inputs) if forward is None else forward(model, inputs)
             terms = scored(outputs, batch.target)
             weight = term_weights(loss.weight(batch.target), batch.weight)
-            for total, metric in zip(sums, metrics, strict=True):
-                total.add(metric.measure(outputs, batch.target, weight, terms))
+            waiting.append((outputs, batch.target, weight, terms))
+            if sum(map(_size, waiting)) >= _MEASURED_TOGETHER:
+                measure(waiting)
             if keep is not None:
                 keep.append(tuple(map_leaves(lambda x: x.cpu(), tree) for tree in (batch.index, outputs, batch.target)))
+        measure(waiting)
     result: dict[str, Any] = {}
     for total, metric in zip(sums, metrics, strict=True):
         result |= metric.result(over_ranks(total.merged(), total.rows, device))
     return result
+
+
+_MEASURED_TOGETHER = 1 << 16
+"""Numbers of outputs that are measured at once: a small batch costs a metric more calls than sums."""
+
+
+def _size(scored: tuple[PyTree, PyTree, Tensor, Tensor]) -> int:
+    """Numbers of a batch's outputs; what is more than a row of outputs a sample is measured batch by batch."""
+    outputs, target, *_ = scored
+    rows = isinstance(outputs, Tensor) and isinstance(target, Tensor) and outputs.ndim <= 2
+    return outputs.numel() if rows else _MEASURED_TOGETHER
+
+
+def _end_to_end(*parts: Tensor) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Sums:

@@ -180,8 +180,8 @@ def in_the_split(error: OutsideClasses, microbatches: Sequence[Batch]) -> UserEr
 
 def updates(job: Job, step: int) -> Iterator[tuple[int, list[Batch]]]:
     """(epoch, this rank's micro-batches) of every update from `step` to the total."""
-    plan = job.plan
-    while step < job.total:
+    plan, total = job.plan, job.total
+    while step < total:
         epoch, start = divmod(step, plan.updates)
         order = job.method.sampler(job.splits.train, random.key(job.run.seed, "sampler", epoch))
         batches = data.load(
@@ -195,7 +195,7 @@ def updates(job: Job, step: int) -> Iterator[tuple[int, list[Batch]]]:
         for microbatches in batches:
             yield epoch, microbatches
             step += 1
-            if step == job.total:
+            if step == total:
                 return
 
 
@@ -220,6 +220,7 @@ def look(job: Job, state: TrainState, trackers: Sequence[Tracker]) -> None:
         return
     refresh_batch_norm(job, state)
     result = score(job, state, job.splits.validation)
+    state.looked = state.step, result
     evaluation = Evaluation(state.step, {name: value for name, value in result.items() if isinstance(value, int | float)})
     history.evaluations.append(evaluation)
     name, mode = job.selection

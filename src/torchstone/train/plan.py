@@ -30,7 +30,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.samples:
             raise ValueError(
-                f"run.batch_size is {self.batch_size}, but the training split has {self.samples} samples; at most that many fit in a batch"
+                f"run.batch_size is {self.batch_size}, but the training split has {self.samples} samples; at most that many fit in a "
+                f"batch, as in run.batch_size={self.samples}"
             )
         if self.microbatch_size is not None and (self.microbatch_size < self.group or self.microbatch_size % self.group):
             raise ValueError(f"run.microbatch_size is {self.microbatch_size}, but rows mix in groups of {self.group}: use a multiple of it")

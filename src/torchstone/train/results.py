@@ -59,8 +59,9 @@ def settled(job: Job, state: TrainState, status: str) -> Job:
 
 
 def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep: Callable[[Predictions | None], object]) -> dict[str, Any]:
-    """Scores the resulting weights on the test and validation splits (not after divergence or an interruption) and writes, of a classifier,
-    predictions.safetensors; what `keep` keeps of them; and last, so that a run which says it is done is whole, metrics.json.
+    """Scores the resulting weights on the test, the validation and, if asked for, the training split (not after divergence or an
+    interruption) and writes, of a classifier, predictions.safetensors; what `keep` keeps of them; and last, so that a run which says it
+    is done is whole, metrics.json.
 
     `size`: parameters and macs. Returns the document; every rank must call it, `keep` is the main one's.
     """
@@ -68,7 +69,8 @@ def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep:
     kept: list[Any] = []
     document = {
         "final": score(job, state, job.splits.test, kept) if over else {},
-        "validation": score(job, state, job.splits.validation) if over else {},
+        "validation": validation(job, state) if over else {},
+        **({"training": score(job, state, job.splits.train)} if over and job.run.evaluate_training else {}),
         "best": best(job, state),
         "cost": {
             "seconds": round(state.seconds, 3),
@@ -92,6 +94,14 @@ def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep:
         keep(predictions)
         files.write_text(job.folder / METRICS, to_json(document, indent=2) + "\n")
     return document
+
+
+def validation(job: Job, state: TrainState) -> dict[str, Any]:
+    """The resulting weights on the validation split: what the last evaluation measured, where it was of these weights and this task."""
+    same = job.run.select == "last" and not getattr(job.task, "settles", False)
+    if same and state.looked is not None and state.looked[0] == state.step:
+        return state.looked[1]
+    return score(job, state, job.splits.validation)
 
 
 def gathered(kept: list[Any], samples: int, classes: int, device: torch.device) -> Predictions | None:

@@ -31,6 +31,9 @@ class Run:
     """Samples of one forward in an evaluation."""
     evaluate_every: int | None = None
     """Updates between evaluations (and checkpoints); none: once an epoch."""
+    evaluate_training: bool = False
+    """When the run is over, score the resulting weights on the whole training split too, as it is without train-only transforms:
+    `training` in metrics.json, `train_loss` and its like in a study."""
     select: Literal["last", "best"] = "last"
     """Which weights are the result: those at the end, or those of the best evaluation."""
     keep: int = 2

@@ -48,6 +48,8 @@ class TrainState:
     best: Best | None = None
     seconds: float = 0.0
     """Wall time spent in training and evaluation, over all resumptions."""
+    looked: tuple[int, dict[str, Any]] | None = None
+    """The step of this process's newest evaluation and all it measured; not stored: it can be measured again."""
     ending: str | None = None
     """Why training is over, once it is: "done", or what a stop said."""
 

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchstone.core import random, ranks
 from torchstone.core.precision import autocast
 from torchstone.core.protocols import Batch, Progress, PyTree, StepReport
+from torchstone.data.batch_transforms import in_turn
 from torchstone.data.ready import ready
 from torchstone.nn.norm import set_valid_rows
 from torchstone.train import coupled
@@ -121,9 +122,14 @@ def train_step(state: TrainState, microbatches: Sequence[Batch], method: Method,
 
 def transformed(microbatches: Sequence[Batch], method: Method, setting: Setting, epoch: int) -> list[Batch]:
     """The micro-batches as the model reads them."""
-    for stream, transform in zip(setting.streams, method.batch_transforms, strict=True):
-        key = random.key(setting.seed, stream, epoch)
-        microbatches = [transform(batch, random.sample_keys(key, batch.index)) for batch in microbatches]
+    if method.batch_transforms:
+        drawing = [
+            (transform, random.key(setting.seed, stream, epoch))
+            for stream, transform in zip(setting.streams, method.batch_transforms, strict=True)
+        ]
+        microbatches = [
+            in_turn(batch, [(transform, random.sample_keys(key, batch.index)) for transform, key in drawing]) for batch in microbatches
+        ]
     return [replace(batch, inputs=ready(batch.inputs, setting.memory_format)) for batch in microbatches]
 
 

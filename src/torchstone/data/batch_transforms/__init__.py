@@ -8,6 +8,7 @@ cutout     Cutout: hide a square
 mixup      Mixup: blend pairs of rows and their targets
 cutmix     Cutmix: exchange a box between pairs of rows
 normalize  Normalize: mean 0, deviation 1 a channel; prediction needs it too
+in_turn    a chain of them, as the step applies it: neighbors that change pictures one by one share a pass
 pairs, boxes  what the mixing and the cutting ones share
 """
 
@@ -16,8 +17,9 @@ from torchstone.data.batch_transforms.crop import PaddedCrop
 from torchstone.data.batch_transforms.cutmix import Cutmix
 from torchstone.data.batch_transforms.cutout import Cutout
 from torchstone.data.batch_transforms.flip import Flip
+from torchstone.data.batch_transforms.in_turn import in_turn
 from torchstone.data.batch_transforms.mixup import Mixup
 from torchstone.data.batch_transforms.normalize import Normalize
 from torchstone.data.batch_transforms.warp import Warp
 
-__all__ = ["ColorJitter", "Cutmix", "Cutout", "Flip", "Mixup", "Normalize", "PaddedCrop", "Warp"]
+__all__ = ["ColorJitter", "Cutmix", "Cutout", "Flip", "Mixup", "Normalize", "PaddedCrop", "Warp", "in_turn"]

@@ -3,12 +3,13 @@
 LeCun et al., "Efficient BackProp", 1998, section 4.3. Shapes: N samples, C channels (or features) in dimension 1.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from torchstone.core.errors import UserError
@@ -45,9 +46,13 @@ class Normalize:
         return self
 
     def __call__(self, batch: Batch, keys: Int[Tensor, " N"]) -> Batch:
+        return replace(batch, inputs=normalized(batch.inputs, *self.numbers()))
+
+    def numbers(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation, as they are once resolved."""
         if not self.mean:
             raise ValueError("Normalize.mean is empty: resolve(facts) fills it from the training split")
-        return replace(batch, inputs=_normalized(batch.inputs, self.mean, self.std))
+        return self.mean, self.std
 
 
 Normalize.neutral = Normalize(mean=(0.0,), std=(1.0,))
@@ -56,17 +61,30 @@ _CACHED_NUMBERS = 1 << 18
 """Numbers normalized at a time on the CPU: each pass over them reads what the one before wrote from the second-level cache."""
 
 
-def _normalized(x: Shaped[Tensor, "N *rest"], mean: tuple[float, ...], std: tuple[float, ...]) -> Shaped[Tensor, "N *rest"]:
+def normalized(
+    x: Shaped[Tensor, "N *rest"],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    pieces: Iterable[tuple[slice, Float[Tensor, "K *rest"]]] | None = None,
+) -> Shaped[Tensor, "N *rest"]:
+    """(x - mean) / std. pieces: what has become of `x` meanwhile, a few rows at a time, bytes as floats 0 ... 255; none: `x` as it is."""
     if x.dtype == torch.uint8:  # (v / 255 - mean) / std without the pass that divides by 255
         dtype, unit = torch.float32, 255.0
     else:
         dtype, unit = x.dtype, 1.0
     means, stds = _columns(mean, std, unit, x.ndim, dtype, x.device)
     out = torch.empty(x.shape, dtype=dtype, device=x.device)
-    step = max(1, _CACHED_NUMBERS // max(1, x[:1].numel())) if x.device.type == "cpu" else max(1, len(x))
-    for some, result in zip(x.split(step), out.split(step), strict=True):
-        result.copy_(some).sub_(means).div_(stds)
+    for some, rows in _pieces(x) if pieces is None else pieces:
+        out[some].copy_(rows).sub_(means).div_(stds)
     return out
+
+
+def _pieces(x: Shaped[Tensor, "N *rest"]) -> Iterator[tuple[slice, Shaped[Tensor, "K *rest"]]]:
+    step = max(1, _CACHED_NUMBERS // max(1, x[:1].numel())) if x.device.type == "cpu" else max(1, len(x))
+    for start in range(0, len(x), step):
+        some = slice(start, start + step)
+        yield some, x[some]
 
 
 @lru_cache(maxsize=16)

@@ -6,6 +6,7 @@ Document Recognition", 1998, section III.C. Shapes: N images of C channels and H
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from torchstone.core import random
 from torchstone.core.protocols import Batch, Facts
 from torchstone.data.pixels import image_shape
-from torchstone.ops.warp import compose, linear, rotation, shift, warp
+from torchstone.ops.warp import compose, linear, rotation, shift, warp, warped
 
 _TRIES = 10
 """Crops drawn until one fits; the whole image where none does (as in the papers' code)."""
@@ -82,6 +83,10 @@ class Warp:
         height, width = batch.inputs.shape[-2:]
         maps = self.maps(keys, height, width)
         return replace(batch, inputs=warp(batch.inputs, maps, interpolation=self.interpolation, fill=self.fill))
+
+    def pieces(self, images: Tensor, keys: Int[Tensor, " N"]) -> Iterator[tuple[slice, Float[Tensor, "K C H W"]]]:
+        """What it makes of the images, a few at a time (`ops.warp.warped`)."""
+        return warped(images, self.maps(keys, *images.shape[-2:]), interpolation=self.interpolation, fill=self.fill)
 
     def maps(self, keys: Int[Tensor, " N"], height: int, width: int) -> Float[Tensor, "N 2 3"]:
         """Each image's map from output pixels to the places they are read from (see `ops.warp`)."""

@@ -7,6 +7,8 @@ image_folder  ImageFolder, pictures in class folders; folders lists them without
 idx           IDX, the files of the MNIST family
 fold          Fold, another source with the samples of train and validation divided anew
 label_noise   LabelNoise, another source with some training labels shuffled
+subset        Subset, another source with part of its training samples
+without       Without, another source less the samples of a list
 holding_out   the splits that are missing, taken from the training samples
 """
 
@@ -16,6 +18,8 @@ from torchstone.data.sources.fold import Fold
 from torchstone.data.sources.idx import IDX
 from torchstone.data.sources.image_folder import ImageFolder
 from torchstone.data.sources.label_noise import LabelNoise
+from torchstone.data.sources.subset import Subset
 from torchstone.data.sources.text import PlainText, StdlibText
+from torchstone.data.sources.without import Without
 
-__all__ = ["IDX", "Arrays", "Digits", "Fold", "ImageFolder", "LabelNoise", "PlainText", "StdlibText"]
+__all__ = ["IDX", "Arrays", "Digits", "Fold", "ImageFolder", "LabelNoise", "PlainText", "StdlibText", "Subset", "Without"]

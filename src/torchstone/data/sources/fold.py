@@ -6,20 +6,22 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from torchstone.core import protocols
 from torchstone.core.errors import UserError, warn
 from torchstone.core.protocols import Facts, Splits, TokenShape
 from torchstone.core.tree import kind_of
-from torchstone.data.facts import mean_and_std
+from torchstone.data.facts import statistics
 from torchstone.data.folds import By, Pool, fold_rows, scheme_for
-from torchstone.data.pictures import FetchedPictures, StoredPictures, moments
+from torchstone.data.pictures import FetchedPictures, StoredPictures
 from torchstone.data.sources.arrays import Arrays
 from torchstone.data.sources.digits import Digits
 from torchstone.data.sources.idx import IDX
 from torchstone.data.sources.image_folder import ImageFolder
-from torchstone.data.splits import SPLIT_SEED, TensorSplit
+from torchstone.data.sources.label_noise import LabelNoise
+from torchstone.data.sources.subset import Subset
+from torchstone.data.sources.without import Without
+from torchstone.data.splits import SPLIT_SEED, TensorSplit, labels_of
 
 Divisible = TensorSplit | StoredPictures | FetchedPictures
 """Splits whose samples can be put together and chosen anew."""
@@ -38,7 +40,7 @@ class Fold:
     neutral: ClassVar[None] = None
     neutral_reason: ClassVar[str] = "it replaces the split of its source; the source by itself is its absence"
 
-    source: Digits | Arrays | ImageFolder | IDX | protocols.Source = Digits()
+    source: Digits | Arrays | ImageFolder | IDX | Subset | Without | protocols.Source = Digits()
     """Where the samples come from."""
     number: int = 1
     """Which fold validates, counted from 1; temporal: how many of the earliest stretches train."""
@@ -64,6 +66,8 @@ class Fold:
         return getattr(self.source, "fit", "stretch")
 
     def open(self) -> Splits:
+        if isinstance(self.source, LabelNoise):
+            raise UserError("data=fold: folds of data=label_noise would validate on its wrong labels; divide its data.source")
         splits = self.source.open()
         whole, pool = pooled(splits, kind_of(self.source))
         scheme = scheme_for(self.by, pool)
@@ -95,16 +99,6 @@ def pooled(splits: Splits, source: str) -> tuple[Divisible, Pool]:
     whole = train.joined(validation)  # type: ignore[arg-type]
     labels = labels_of(whole.target) if splits.facts.classes else None
     return whole, Pool(len(whole), labels, splits.facts.classes, splits.groups, splits.ordered)
-
-
-def labels_of(target: Tensor) -> np.ndarray | None:
-    """int64 [N] where the targets are class indices."""
-    return target.numpy() if target.ndim == 1 and not target.is_floating_point() else None
-
-
-def statistics(split: Divisible) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of every channel over exactly these samples, as their source reckons them."""
-    return mean_and_std(split) if isinstance(split, TensorSplit) else moments(split)
 
 
 def fingerprint(facts: Facts, train: np.ndarray, validation: np.ndarray) -> str:

@@ -95,6 +95,8 @@ def _part(images: UInt8[Tensor, "M 1 H W"], labels: np.ndarray, rows: np.ndarray
 
 def _pair(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """(images uint8 [N, H, W], labels uint8 [N]) of "train" or "test"."""
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; data.path names the one that holds the four files of the set")
     folder = path if path.is_dir() else path.parent
     images_path = path if split == "train" and not path.is_dir() else _find(folder, split, "images")
     labels_path = _find(folder, split, "labels")

@@ -3,6 +3,7 @@
 check       what a check is: a name and a function of the patient
 patient     the prepared experiment, samples of its splits, copies of its model
 practice    small trainings of such copies
+leaving_out samples to train without: the list, and the edit
 start       the network before its first update: loss, variances, gradients, batch norm, memory
 labels      class balance, label noise
 duplicates  across splits and within the training split
@@ -11,7 +12,7 @@ learning    one batch by heart, baselines, shuffled labels
 augment     augmentation that changes the class
 """
 
-from torchstone.doctor.before import augment, duplicates, inputs, labels, learning, start
+from torchstone.doctor.before import augment, duplicates, inputs, labels, learning, leaving_out, start
 from torchstone.doctor.before.check import Check, Seen, Skip
 from torchstone.doctor.before.patient import Patient
 
@@ -36,4 +37,4 @@ CHECKS: tuple[Check, ...] = (
 )
 """In the order in which they run: the cheap ones first."""
 
-__all__ = ["CHECKS", "Check", "Patient", "Seen", "Skip"]
+__all__ = ["CHECKS", "Check", "Patient", "Seen", "Skip", "leaving_out"]

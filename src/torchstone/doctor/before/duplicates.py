@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from torchstone.data.pixels import as_float
 from torchstone.doctor.before.check import Seen, Skip, percent
+from torchstone.doctor.before.leaving_out import HOW, without
 from torchstone.doctor.before.patient import Patient
 from torchstone.doctor.finding import Evidence, Finding, images, table
 
@@ -39,11 +40,14 @@ def duplicates_across(patient: Patient) -> Seen:
         return shared_lines(patient)
     splits = {name: keys_of(patient, name) for name in ("train", "validation", "test")}
     pairs: list[tuple[str, int, int]] = []
+    copied: dict[int, str] = {}
     sizes = 0
     for name in ("validation", "test"):
-        found = nearest(splits[name], splits["train"])
-        pairs += [(name, int(splits[name].rows[a]), int(splits["train"].rows[b])) for a, b in found]
-        sizes += len(splits[name].rows)
+        rows, train = splits[name].rows, splits["train"].rows
+        found = alike(splits[name], splits["train"])
+        pairs += [(name, int(rows[a]), int(train[b])) for a, b in nearest(found)]
+        copied |= {int(train[b]): f"duplicates_across: {name} {rows[a]}" for a, b, _ in found}
+        sizes += len(rows)
     share = len(pairs) / max(1, sizes)
     said = f"{len(pairs)} of {sizes} validation and test samples are in train too"
     if share < ACROSS_WARNING:
@@ -56,8 +60,9 @@ def duplicates_across(patient: Patient) -> Seen:
         threshold=ACROSS_WARNING,
         because="they measure what was learnt by heart: a score moves by as much as their share",
         evidence=shown(patient, pairs),
-        remedy=(),
-        advice="give copies one group (an array `groups`, or data.groups), so that they stay on one side, or take them out",
+        remedy=without(patient, "train", copied),
+        advice=f"train without the copies{told(patient, splits['train'])}, or give them one group (an array `groups`, or data.groups), so "
+        "that they stay on one side",
         rank=10,
     )
     return Seen(value=share, threshold=ACROSS_WARNING, said=said, findings=(finding,))
@@ -75,6 +80,10 @@ def duplicates_within(patient: Patient) -> Seen:
     if share < WITHIN and len(conflicts) < max(3, 0.005 * len(keys.rows)):
         return Seen(value=share, threshold=WITHIN, said=said)
     words = f", {len(conflicts)} of them under another label" if conflicts else ""
+    disputed = members(copies, conflicts)
+    later = {int(keys.rows[a]): f"duplicates_within: train {keys.rows[b]}" for a, b in copies}
+    both = later | {int(keys.rows[a]): "duplicates_within: under two labels" for a in disputed}
+    dropped = without(patient, "train", both)
     finding = Finding(
         check="duplicates_within",
         severity="warning",
@@ -83,7 +92,9 @@ def duplicates_within(patient: Patient) -> Seen:
         threshold=WITHIN,
         because="a sample that is there k times weighs k times, and folds or a random split put its copies on both sides",
         evidence=shown(patient, [("train", int(keys.rows[a]), int(keys.rows[b])) for a, b in (conflicts or copies)]),
-        advice="keep one of each" + ("; settle the label of those that have two" if conflicts else ""),
+        remedy=dropped or without(patient, "train", later),
+        advice=f"train with one of each{told(patient, keys)}"
+        + ("; settle the label of those that have two" + (" (the list keeps none of them)" if dropped else "") if conflicts else ""),
         rank=10.5 if conflicts else 32,
     )
     return Seen(value=share, threshold=WITHIN, said=said, findings=(finding,))
@@ -135,22 +146,44 @@ def exact_hash(rows: Tensor) -> UInt64[np.ndarray, " N"]:
     return np.array([int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big") for row in plain], dtype=np.uint64)
 
 
-def nearest(these: Keys, those: Keys) -> list[tuple[int, int]]:
-    """(place in these, place in those) of each of these that is among those."""
+def told(patient: Patient, keys: Keys) -> str:
+    """How to come by the list, and that there may be more of them."""
+    count = len(patient.prepared.splits.train)
+    more = f" (of {len(keys.rows):,} of {count:,} training samples: look again afterwards)" if len(keys.rows) < count else ""
+    return more if patient.out is not None else f" ({HOW})"
+
+
+def members(copies: Sequence[tuple[int, int]], of: Sequence[tuple[int, int]]) -> list[int]:
+    """Every place that is tied by copies to one of the pairs `of`."""
+    group: dict[int, int] = {}
+    for place, earlier in copies:  # the earlier of a pair has its group already, or is its own
+        group[place] = group.setdefault(earlier, earlier)
+    wanted = {group[place] for place, _ in of}
+    return sorted(place for place, first in group.items() if first in wanted)
+
+
+def nearest(found: Sequence[tuple[int, int, float]]) -> list[tuple[int, int]]:
+    """Of `alike` the pair of each first place that lies closest."""
+    best: dict[int, tuple[float, int]] = {}
+    for place, other, far in found:
+        if far < best.get(place, (np.inf, 0))[0]:
+            best[place] = (far, other)
+    return [(place, other) for place, (_, other) in sorted(best.items())]
+
+
+def alike(these: Keys, those: Keys) -> list[tuple[int, int, float]]:
+    """(place in these, place in those, how far apart) of all that are one sample."""
     found = []
     for start in range(0, len(these.rows), 256):
         block = these.hashes[start : start + 256]
         if these.thumbnails is None or those.thumbnails is None:
-            hits = np.isin(block, those.hashes)
-            found += [(start + int(a), int(np.flatnonzero(those.hashes == block[a])[0])) for a in np.flatnonzero(hits)]
+            hits = np.flatnonzero(np.isin(block, those.hashes))
+            found += [(start + a, b, 0.0) for a in hits.tolist() for b in np.flatnonzero(those.hashes == block[a]).tolist()]
             continue
         a, b = np.nonzero(np.bitwise_count(block[:, None] ^ those.hashes[None]) <= NEAR_BITS)
         far = distance(these.thumbnails[start + a], those.thumbnails[b])
-        best: dict[int, tuple[float, int]] = {}
-        for place, other, how in zip(a.tolist(), b.tolist(), far.tolist(), strict=True):
-            if how <= NEAR_PIXELS * those.texture and how < best.get(place, (np.inf, 0))[0]:
-                best[place] = (how, other)
-        found += [(start + place, other) for place, (_, other) in sorted(best.items())]
+        near = far <= NEAR_PIXELS * those.texture
+        found += zip((start + a[near]).tolist(), b[near].tolist(), far[near].tolist(), strict=True)
     return found
 
 
@@ -194,11 +227,11 @@ def shown(patient: Patient, pairs: Sequence[tuple[str, int, int]]) -> Evidence:
     """Some pairs: as pictures where they are wanted, else as a table."""
     files, captions = [], []
     for number, (name, one, other) in enumerate(pairs[:SHOWN] if patient.is_pictures else ()):
-        for split, row in ((name, one), ("train", other)):
+        for split, row, like in ((name, one, ""), ("train", other, "as ")):
             file = patient.picture(f"copy-{name}-{number:02d}-{split}-{row}.png", split, row)
             if file is not None:
                 files.append(file)
-                captions.append(f"{split} {row}")
+                captions.append(f"{like}{split} {row}")
     if files:
         return images(files, captions)
     return table(["split", "sample", "training sample"], [list(pair) for pair in pairs[:SHOWN]])

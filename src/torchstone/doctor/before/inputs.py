@@ -11,6 +11,7 @@ from torch import Tensor
 from torchstone.core import tree
 from torchstone.data.pixels import as_float
 from torchstone.doctor.before.check import Seen, Skip, percent
+from torchstone.doctor.before.leaving_out import HOW, without
 from torchstone.doctor.before.patient import Patient
 from torchstone.doctor.before.start import few
 from torchstone.doctor.finding import Finding, table
@@ -110,7 +111,9 @@ def constant_inputs(patient: Patient) -> Seen:
             threshold=BLANK_WARNING,
             because="nothing can be told from them but the frequencies of the classes",
             evidence=table(["training sample", "its number"], [[int(some.rows[i]), float(x[i, 0])] for i in blank[:20]]),
-            advice="look for files that were not read, masks, or a transform that empties them; take them out",
+            remedy=without(patient, "train", {row: "constant_inputs: blank" for row in blanks(patient)}),
+            advice="look for files that were not read, masks, or a transform that empties them; then train without them"
+            + ("" if patient.out is not None else f" ({HOW})"),
             rank=6,
         )
         return Seen(value=share, threshold=BLANK_WARNING, said=said, findings=(finding,))
@@ -124,11 +127,22 @@ def constant_inputs(patient: Patient) -> Seen:
             threshold=CONSTANT,
             because="they carry nothing; where most are still, columns were probably mixed up or not filled",
             evidence=table(["feature", "its number"], [[int(i), float(x[0, i])] for i in np.flatnonzero(still)[:20]]),
-            advice="leave them out, or find out why they are empty",
+            advice="find out why they are empty, or write the data without these columns: no edit leaves out columns",
             rank=6,
         )
         return Seen(value=float(still.mean()), threshold=CONSTANT, said=said, findings=(finding,))
     return Seen(value=share, threshold=BLANK_WARNING, said=said)
+
+
+def blanks(patient: Patient) -> list[int]:
+    """Rows of all blank training samples, not only of those looked at."""
+    if patient.out is None:
+        return []
+    found: list[int] = []
+    for rows in np.array_split(np.arange(len(patient.prepared.splits.train)), -(-len(patient.prepared.splits.train) // 1024)):
+        x = as_float(patient.fetched("train", rows)[0]).flatten(1)
+        found += rows[(x.amax(dim=1) == x.amin(dim=1)).numpy()].tolist()
+    return found
 
 
 def shift(patient: Patient) -> Seen:
@@ -139,10 +153,10 @@ def shift(patient: Patient) -> Seen:
 
     size = min(COMPARED, len(patient.samples("train")), len(patient.samples("test")))
     if size < 40:
-        raise Skip(f"only {size} samples to compare")
+        raise Skip(f"too few samples to compare ({size})")
     parts = {}
     for name in ("train", "test"):
-        x = described(patient.samples(name).inputs, patient.flat(name))
+        x = described(patient.samples(name).inputs, patient.coarse(name))
         parts[name] = x[np.sort(patient.generator("shift", name).permutation(len(x))[:size])]
     scores = scores_of(parts["train"], parts["test"])
     statistic, p = mannwhitneyu(scores[size:], scores[:size], alternative="greater")

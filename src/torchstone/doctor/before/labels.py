@@ -7,7 +7,9 @@ https://arxiv.org/abs/1911.00068. Shapes: N samples, K classes.
 import numpy as np
 from jaxtyping import Float, Int
 
+from torchstone.core import tree
 from torchstone.doctor.before.check import Seen, Skip, has_field, percent
+from torchstone.doctor.before.leaving_out import HOW, without
 from torchstone.doctor.before.patient import Patient
 from torchstone.doctor.finding import Evidence, Finding, bars, images, table
 
@@ -17,6 +19,8 @@ NOISE_WARNING, NOISE_ERROR = 0.04, 0.25
 """Share of labels that are surely suspect."""
 SURE = 0.5
 """How much more probable another class must be than the label."""
+ALLOW = ("logit_adjustment", "ldam")
+"""Losses made for classes of different size."""
 WEAK = 0.55
 """Share of labels that a judge must get right to be one."""
 TREES, FOLDS = 150, 4
@@ -32,7 +36,7 @@ def class_balance(patient: Patient) -> Seen:
     empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     ratio = max(counts) / max(1, min(counts))
     said = f"{max(counts)} samples of the largest class, {min(counts)} of the smallest"
-    weighted = getattr(patient.method.objective, "class_weights", ())
+    weighted = getattr(patient.method.objective, "class_weights", ()) or tree.kind_of(patient.method.objective) in ALLOW
     if empty:
         finding = Finding(
             check="class_balance",
@@ -47,8 +51,8 @@ def class_balance(patient: Patient) -> Seen:
         )
         return Seen(value=ratio, threshold=IMBALANCE, findings=(finding,))
     if ratio < IMBALANCE or weighted:
-        return Seen(value=ratio, threshold=IMBALANCE, said=said + (", and the loss weighs them" if weighted else ""))
-    rare = classes[int(np.argmin(counts))]
+        return Seen(value=ratio, threshold=IMBALANCE, said=said + (", and the loss allows for it" if weighted else ""))
+    rare, loss = classes[int(np.argmin(counts))], patient.method.loss
     finding = Finding(
         check="class_balance",
         severity="warning",
@@ -60,7 +64,7 @@ def class_balance(patient: Patient) -> Seen:
         f"on the rare classes "
         "hardly move the mean loss",
         evidence=bars(classes, [float(count) for count in counts]),
-        remedy=("method.loss.weighting=balanced",) if has_field(patient.method.loss, "weighting") else (),
+        remedy=("method.loss.weighting=balanced",) if has_field(loss, "weighting") else ("method.loss=logit_adjustment",),
         advice="weigh the rare classes up, and look at balanced accuracy rather than at accuracy",
         rank=13,
     )
@@ -71,12 +75,12 @@ def label_noise(patient: Patient) -> Seen:
     """Training samples whose label a cross-validated judge surely doubts."""
     if not patient.has_classes:
         raise Skip("the data have no classes")
-    labels = patient.labels("train")
+    some, classes, labels = patient.samples("train"), patient.facts.classes, patient.labels("train")
     present, dense = np.unique(labels, return_inverse=True)
     counts = np.bincount(dense)
     if len(present) < 2 or counts.min() < FOLDS:
         raise Skip(f"a class has fewer than {FOLDS} of the samples looked at")
-    probabilities = out_of_fold(patient.flat("train"), dense)
+    probabilities = out_of_fold(patient.coarse("train"), dense)
     right = float((probabilities.argmax(axis=1) == dense).mean())
     # With noise a perfect judge agrees with as many labels as are right; below that nobody can tell noise from difficulty.
     if right < max(WEAK, 1.5 * counts.max() / len(dense) if counts.max() < 0.5 * len(dense) else 0.0):
@@ -90,6 +94,12 @@ def label_noise(patient: Patient) -> Seen:
     if share < NOISE_WARNING:
         return Seen(value=share, threshold=NOISE_WARNING, said=said)
     order = np.argsort(-np.where(sure, margin, -1.0), kind="stable")[: int(sure.sum())]
+    said_of = {
+        int(some.rows[i]): f"label_noise: called {classes[present[dense[i]]]}, rather {classes[present[probabilities[i].argmax()]]}"
+        for i in order
+    }
+    count = len(patient.prepared.splits.train)
+    more = f" (of {len(dense):,} of {count:,}: look again afterwards)" if len(dense) < count else ""
     finding = Finding(
         check="label_noise",
         severity="error" if share >= NOISE_ERROR else "warning",
@@ -101,8 +111,9 @@ def label_noise(patient: Patient) -> Seen:
         because=f"the judge agrees with {right:.0%} of the labels; on clean data of that difficulty fewer than "
         f"{NOISE_WARNING:.0%} are doubted so surely",
         evidence=suspects(patient, order[:SHOWN], present, dense, probabilities, margin),
-        remedy=robust(patient),
-        advice="look at the samples listed and mend their labels; smoothing makes the wrong ones do less harm",
+        remedy=without(patient, "train", said_of) or robust(patient),
+        advice=f"look at the samples and mend their labels, or train without them{more if patient.out is not None else f' ({HOW})'}; "
+        "smoothing makes the wrong ones do less harm",
         rank=12,
     )
     return Seen(value=share, threshold=NOISE_WARNING, said=said, findings=(finding,))

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from torchstone.core import tree
 from torchstone.core.errors import UserError
+from torchstone.core.protocols import Batch
 from torchstone.data.splits import TensorSplit
 from torchstone.doctor.before.check import Seen, Skip, has_field, percent
-from torchstone.doctor.before.patient import Patient, prior, shuffled
+from torchstone.doctor.before.patient import ENOUGH_STEPS, LATE, Patient, prior, shuffled
 from torchstone.doctor.finding import Finding, curve, table
 from torchstone.train.rate_finder import rate_path
 from torchstone.train.state import TrainState
@@ -24,10 +25,9 @@ BY_HEART = 0.95
 OTHER_RATES, OTHER_STEPS, OTHER_SECONDS = (10.0, 0.1, 100.0, 0.01, 1e3, 1e-3, 1e4, 1e-4, 1e5), 120, 2.0
 """Factors on the rate that are tried where its own does not do, the steps and the seconds of each."""
 LOOK_EVERY = 10
-ENOUGH_STEPS = 40
-"""Fewer than these say nothing about what is learnt."""
 WHOLE = 0.75
 """Share of the small training that must fit into its budget before a linear model is held against the network."""
+ZERO_SECONDS = 3.0
 LINEAR_SAMPLES = 2000
 AHEAD = 0.03
 """Accuracy by which a linear model must be ahead to be remarked on."""
@@ -172,7 +172,9 @@ def baselines(patient: Patient) -> Seen:
     validation = patient.samples("validation")
     truth = patient.labels("validation")
     if len(truth) < 20:
-        raise Skip(f"only {len(truth)} validation samples")
+        raise Skip(f"too few validation samples ({len(truth)})")
+    if not patient.can_practise:
+        raise Skip(f"a step takes {patient.step_seconds:.2g} s: fewer than {ENOUGH_STEPS} training steps fit into the budget")
     practice = patient.practised
     if practice.steps < ENOUGH_STEPS and math.isfinite(practice.losses[-1]):
         raise Skip(f"only {practice.steps} training steps fit into the budget")
@@ -236,7 +238,7 @@ def zero_inputs(patient: Patient, steps: int) -> float:
     """Validation accuracy of the network when it is trained and asked with inputs of zero."""
     some, other = patient.samples("train"), patient.samples("validation")
     split = TensorSplit(torch.zeros_like(some.inputs), some.target)
-    practice = patient.practise(split, min(steps, 60))
+    practice = patient.practise(split, min(steps, patient.steps_in(ZERO_SECONDS, 60)))
     outputs = patient.outputs(practice.model, torch.zeros_like(other.inputs), other.target)
     return float((outputs.argmax(-1) == other.target).double().mean())
 
@@ -265,12 +267,12 @@ def label_shuffle(patient: Patient) -> Seen:
         raise Skip("the data have no classes")
     some, other = patient.samples("train"), patient.samples("validation")
     if len(other) < 20:
-        raise Skip(f"only {len(other)} validation samples")
+        raise Skip(f"too few validation samples ({len(other)})")
     steps = patient.steps_in(SHUFFLED_SECONDS, SHUFFLED_STEPS)
     if steps < ENOUGH_STEPS:
         raise Skip(f"only {steps} training steps fit into {SHUFFLED_SECONDS:g} s")
     dealt = {name: shuffled(part.target, patient.generator("shuffled", name)) for name, part in (("train", some), ("validation", other))}
-    practice = patient.practise(TensorSplit(some.inputs, dealt["train"]), steps)
+    practice = patient.practise(TensorSplit(some.inputs, dealt["train"]), steps, seconds=patient.patience * SHUFFLED_SECONDS * LATE)
     answers = patient.outputs(practice.model, other.inputs, dealt["validation"]).argmax(-1)
     right = int((answers == dealt["validation"]).sum())
     value = right / len(other)
@@ -289,7 +291,24 @@ def label_shuffle(patient: Patient) -> Seen:
         threshold=threshold,
         because=f"random labels have nothing to do with the inputs; chance alone gives this with p = {p:.1g}",
         evidence=table(["", "share"], [["guessed", value], ["most frequent class", chance]]),
+        remedy=telling(patient),
         advice="look for a transform or a layer that reads the target: it is there in training and in evaluation, and not in use",
         rank=4,
     )
     return Seen(value=value, threshold=threshold, said=said, findings=(finding,))
+
+
+def telling(patient: Patient) -> tuple[str, ...]:
+    """Taking out the transform whose inputs change with the target: prediction applies it too, and has no target."""
+    some, other = patient.samples("train"), patient.generator("telling")
+    for number, transform in enumerate(patient.method.batch_transforms):
+        if transform.train_only:
+            continue
+        place = torch.arange(min(64, len(some)))
+        made = [
+            transform(Batch(some.inputs[place], target, place, torch.ones(len(place))), torch.zeros_like(place)).inputs
+            for target in (some.target[place], shuffled(some.target[place], other))
+        ]
+        if not torch.equal(*made):
+            return (f"method.batch_transforms-={number}",)
+    return ()

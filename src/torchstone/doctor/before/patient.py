@@ -6,6 +6,7 @@ Nothing of the experiment is changed and nothing is written. Shapes: N samples, 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from torchstone.data.pixels import as_float
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
 from torchstone.data.splits import TensorSplit
-from torchstone.doctor.before.practice import Practised, practised, step_seconds
+from torchstone.data.steady import as_evaluated, steady
+from torchstone.doctor.before.practice import FirstSteps, Practised, first_steps, practised
 from torchstone.experiment import Experiment, Prepared
 from torchstone.experiment.keepsakes import Album
 from torchstone.train.evaluate import evaluating
@@ -32,8 +34,14 @@ MOST = {"train": 3000, "validation": 1500, "test": 1500}
 """Samples of a split that the checks look at; duplicates and counts look at more."""
 MOST_FEATURES = 1024
 """Numbers of a flattened sample that classical models get; larger pictures are averaged down to it."""
+COARSE_FEATURES = 256
+"""The same for forests, which ask for hundreds of trees and hardly see the difference."""
 PRACTICE_STEPS, PRACTICE_SECONDS = 300, 9.0
 """The longest of the small trainings."""
+ENOUGH_STEPS = 40
+"""Fewer than these say nothing about what is learnt."""
+LATE = 1.3
+"""A small training that is so much slower than its budget (the machine has become busier) ends where it is."""
 AT_ONCE = 256
 """Samples of one forward."""
 
@@ -60,6 +68,10 @@ class Patient:
     """As it was asked about: not yet resolved. Remedies are edits of this."""
     album: Album | None = None
     """Where checks put pictures; none: nobody wants any."""
+    out: Path | None = None
+    """The folder of the examination, as edits name what lies in it; none: nobody wants files."""
+    listed: dict[str, dict[int, str]] = field(default_factory=lambda: {"train": {}, "validation": {}})
+    """Rows that remedies leave out, and why: see `leaving_out`."""
     own_model: bool = False
     """The network is not the experiment's: no edit of `model` mends it."""
     patience: float = 1.0
@@ -114,8 +126,7 @@ class Patient:
 
     def fetched(self, name: str, rows: np.ndarray) -> tuple[PyTree, PyTree]:
         """(inputs, target) of these rows of a split, after the sample transforms that every sample passes."""
-        transforms = tuple(transform for transform in self.method.sample_transforms if not transform.train_only)
-        return Samples(getattr(self.prepared.splits, name), transforms, 0).whole(rows)
+        return Samples(getattr(self.prepared.splits, name), steady(self.method.sample_transforms), 0).whole(rows)
 
     def labels(self, name: str) -> Int64[np.ndarray, " N"]:
         """Class of each of `samples(name)`."""
@@ -124,6 +135,10 @@ class Patient:
     def flat(self, name: str) -> Float64[np.ndarray, "N F"]:
         """`samples(name)` as rows of at most `MOST_FEATURES` numbers, before any batch transform; pictures are averaged down."""
         return flattened(self.samples(name).inputs)
+
+    def coarse(self, name: str) -> Float64[np.ndarray, "N F"]:
+        """As `flat`, pictures averaged down to `COARSE_FEATURES` numbers: for forests, whose time goes by them."""
+        return flattened(self.samples(name).inputs, COARSE_FEATURES)
 
     def picture(self, file: str, split: str, row: int) -> str | None:
         """Puts the picture of a sample into the album, and says by which path evidence names it; none where nobody wants pictures."""
@@ -137,14 +152,13 @@ class Patient:
     @property
     def steady(self) -> tuple[BatchTransform, ...]:
         """The batch transforms that prediction applies too."""
-        return tuple(transform for transform in self.method.batch_transforms if not transform.train_only)
+        return steady(self.method.batch_transforms)
 
     def as_read(self, inputs: PyTree, target: PyTree) -> PyTree:
         """Samples as the model reads them in an evaluation."""
         count = len(target)
         batch = Batch(inputs, target, torch.arange(count), torch.ones(count))
-        for transform in self.steady:
-            batch = transform(batch, torch.zeros_like(batch.index))
+        batch = as_evaluated(batch, self.steady)
         return ready(batch.inputs, self.run.memory_format)
 
     def outputs(self, model: nn.Module, inputs: PyTree, target: PyTree, *, training: bool = False) -> Tensor:
@@ -175,9 +189,13 @@ class Patient:
     # --- small trainings -------------------------------------------------------------------------------------------
 
     @cached_property
+    def first_steps(self) -> FirstSteps:
+        return first_steps(self.prepared, self.training_split())
+
+    @property
     def step_seconds(self) -> float:
         """Of one training step."""
-        return step_seconds(self.prepared, self.training_split())
+        return self.first_steps.seconds
 
     def training_split(self) -> TensorSplit:
         some = self.samples("train")
@@ -186,6 +204,11 @@ class Patient:
     def steps_in(self, seconds: float, most: int) -> int:
         """Steps that fit in a budget."""
         return max(1, min(most, int(self.patience * seconds / self.step_seconds)))
+
+    @property
+    def can_practise(self) -> bool:
+        """Whether enough steps fit into the longest small training to say anything."""
+        return self.steps_in(PRACTICE_SECONDS, self.practice_steps) >= ENOUGH_STEPS
 
     def practise(self, split: TensorSplit, steps: int, *, transforms: Sequence[BatchTransform] | None = None, **options) -> Practised:
         """A copy of the model trained on these samples, without augmentation unless `transforms` are given."""
@@ -199,14 +222,15 @@ class Patient:
     @cached_property
     def practised(self) -> Practised:
         """The copy that has learnt the samples without augmentation, as far as a short budget goes."""
-        return self.practise(self.training_split(), self.steps_in(PRACTICE_SECONDS, self.practice_steps))
+        steps = self.steps_in(PRACTICE_SECONDS, self.practice_steps)
+        return self.practise(self.training_split(), steps, seconds=self.patience * PRACTICE_SECONDS * LATE)
 
 
-def flattened(inputs: Tensor) -> Float64[np.ndarray, "N F"]:
-    """Inputs [N, ...] as rows; pictures of more than `MOST_FEATURES` numbers are averaged to fewer pixels."""
+def flattened(inputs: Tensor, most: int = MOST_FEATURES) -> Float64[np.ndarray, "N F"]:
+    """Inputs [N, ...] as rows; pictures of more than `most` numbers are averaged to fewer pixels."""
     x = as_float(inputs).float()
-    if x.ndim == 4 and x[0].numel() > MOST_FEATURES:
-        side = max(1, int((MOST_FEATURES / x.shape[1]) ** 0.5))
+    if x.ndim == 4 and x[0].numel() > most:
+        side = max(1, int((most / x.shape[1]) ** 0.5))
         x = torch.cat([F.adaptive_avg_pool2d(part, (min(side, x.shape[2]), min(side, x.shape[3]))) for part in x.split(AT_ONCE)])
     return x.flatten(1).double().numpy()
 

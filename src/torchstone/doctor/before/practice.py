@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,6 +15,7 @@ from torchstone.core import tree
 from torchstone.core.protocols import BatchTransform
 from torchstone.data import Uniform
 from torchstone.data.splits import TensorSplit
+from torchstone.data.steady import steady
 from torchstone.experiment import Prepared
 from torchstone.train.build import build_state
 from torchstone.train.loop import Job, updates, write_own_average
@@ -24,8 +24,8 @@ from torchstone.train.rate_finder import rate_path
 from torchstone.train.state import TrainState
 from torchstone.train.step import train_step
 
-TIMED = 3
-"""Steps that are timed, after one to warm up."""
+WATCHED = 3
+"""First steps that are timed and looked at; the first of them only warms up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,33 @@ def fits(schedule: Any, steps: int) -> bool:
     return True
 
 
-def step_seconds(prepared: Prepared, split: TensorSplit) -> float:
-    """Seconds of a training step on these samples; the shortest of a few."""
+@dataclass(frozen=True, slots=True)
+class FirstSteps:
+    """What the first steps of a training show."""
+
+    model: nn.Module
+    seconds: float
+    """Of a step; the shortest of those after the first."""
+    reached: set[str]
+    """Parameters that had a gradient other than zero."""
+    still: set[str]
+    """Parameters whose rate is zero."""
+
+
+def first_steps(prepared: Prepared, split: TensorSplit) -> FirstSteps:
+    """Three steps on these samples, watched."""
     times: list[float] = []
+    reached: set[str] = set()
+    still: set[str] = set()
 
-    def watch(state: TrainState, step: int) -> bool:
+    def watch(state: TrainState, step: int) -> None:
         times.append(perf_counter())
-        return len(times) >= 2 and times[-1] - times[0] > 2.0
+        reached.update(name for name, p in state.model.named_parameters() if p.grad is not None and bool(p.grad.count_nonzero()))
+        still.clear()
+        still.update(name for span in state.parameters.groups if span.lr_scale == 0 for name in span.names)
+        times.append(perf_counter())
 
-    steady = tuple(transform for transform in prepared.experiment.method.batch_transforms if not transform.train_only)
-    practised(prepared, split, TIMED + 1, steady, watch=watch)
-    return max(1e-5, min((b - a for a, b in pairwise(times)), default=1.0))
+    transforms = steady(prepared.experiment.method.batch_transforms)
+    model = practised(prepared, split, WATCHED, transforms, watch=watch).model
+    steps = [b - a for a, b in zip(times[1::2], times[2::2], strict=False)]
+    return FirstSteps(model, max(1e-5, min(steps, default=1.0)), reached, still)

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from torchstone.core import tree
+from torchstone.core.errors import UserError
 from torchstone.core.protocols import MovingGroups
 from torchstone.data.pytree import map_leaves
 from torchstone.doctor.before.check import Seen, Skip, has_field
 from torchstone.doctor.before.patient import Patient
 from torchstone.doctor.finding import Finding, curve, table
 from torchstone.experiment.memory import activation_bytes, free_memory, microbatch_that_fits
+from torchstone.experiment.preparing import build_model
 from torchstone.models import PretrainedConfig
-from torchstone.train.state import TrainState
 from torchstone.train.step import seed_model_noise
 
-LOOKED_AT = 256
-"""Samples of a forward at init."""
+LOOKED_AT, ASKED = 256, 64
+"""Samples of a forward at init, and of one with its backward."""
 EXCESS_WARNING, EXCESS_ERROR = 1.5, 4.0
 """Nats above the loss of equal probabilities."""
 FAR = 1e3
@@ -104,15 +106,14 @@ def double_softmax(patient: Patient) -> Seen:
 def init_variance(patient: Patient) -> Seen:
     """How far activations and gradients come through the layers before anything is learnt (Glorot & Bengio 2010; He et al. 2015)."""
     model = patient_model(patient)
-    layers = seen_by_depth(patient, model, few(patient, min(64, LOOKED_AT)))
+    layers = seen_by_depth(patient, model, few(patient, ASKED))
     if len(layers) > 1 and layers[-1][2] > 0 and not any(gradient for _, _, gradient in layers[:-1]):  # an output layer that starts at 0
         model = patient.practise(patient.training_split(), 2).model.train()
-        layers = seen_by_depth(patient, model, few(patient, min(64, LOOKED_AT)))
+        layers = seen_by_depth(patient, model, few(patient, ASKED))
     if len(layers) < 3:
         raise Skip("fewer than three layers with weights")
     _, sizes, gradients = zip(*layers, strict=True)
-    first, last = gradients[0], gradients[-1]
-    ratio = first / last if last > 0 else math.inf if first > 0 else 0.0
+    ratio = first_to_last(layers)
     growth = sizes[-1] / max(sizes[0], 1e-300)
     bad = not (1 / FAR <= ratio <= FAR) or not math.isfinite(sizes[-1])
     said = f"the gradient at the first layer is {ratio:.2g} times that at the last, over {len(layers)} layers"
@@ -129,26 +130,46 @@ def init_variance(patient: Patient) -> Seen:
         threshold=FAR if ratio > 1 else 1 / FAR,
         because=f"beyond a factor of {FAR:g} no one learning rate fits both ends",
         evidence=curve("layer", "at init", {"size of outputs (rms)": (depth, sizes), "norm of gradient": (depth, gradients)}),
-        remedy=calmer(patient) or normed(patient),
+        remedy=livelier(patient),
         advice="He's variance for ReLU, Glorot's for tanh, a norm or residual connections keep both from layer to layer",
         rank=8,
     )
     return Seen(value=ratio, threshold=FAR, said=said, findings=(finding,))
 
 
+def first_to_last(layers: list[tuple[str, float, float]]) -> float:
+    """The gradient at the first layer over that at the last."""
+    first, last = layers[0][2], layers[-1][2]
+    return first / last if last > 0 else math.inf if first > 0 else 0.0
+
+
+def livelier(patient: Patient) -> tuple[str, ...]:
+    """The first of the model's settings, tried one by one and then together, by which gradients reach both ends; else the first."""
+    if patient.own_model:
+        return ()
+    config = patient.prepared.experiment.model
+    single = [
+        *([("model.init=none",)] if has_field(config, "init") and getattr(config, "init", None) is not None else []),
+        *([normed(patient)] if normed(patient) else []),
+        *([("model.activation=relu",)] if has_field(config, "activation") and getattr(config, "activation", "") != "relu" else []),
+    ]
+    for edits in (*single, sum(single, ())):
+        try:
+            model = build_model(tree.edit(patient.prepared.experiment, edits), patient.prepared.splits, fresh=True)
+        except UserError:
+            continue
+        layers = seen_by_depth(patient, model.to(patient.device).train(), few(patient, ASKED))
+        if len(layers) > 1 and 1 / FAR <= first_to_last(layers) <= FAR:
+            return edits
+    return single[0] if single else ()
+
+
 def untrained_parameters(patient: Patient) -> Seen:
     """What no gradient reaches in three steps, is frozen, or has a rate of zero."""
-    reached: set[str] = set()
-    still: set[str] = set()
-
-    def watch(state: TrainState, step: int) -> None:
-        reached.update(name for name, p in state.model.named_parameters() if p.grad is not None and bool(p.grad.count_nonzero()))
-        still.clear()
-        still.update(name for span in state.parameters.groups if span.lr_scale == 0 for name in span.names)
-
-    practice = patient.practise(patient.training_split(), 3, watch=watch)
-    sizes = {name: p.numel() for name, p in practice.model.named_parameters()}
-    frozen = {name for name, p in practice.model.named_parameters() if not p.requires_grad}
+    first = patient.first_steps
+    reached, still = first.reached, first.still
+    sizes = {name: p.numel() for name, p in first.model.named_parameters()}
+    frozen = {name for name, p in first.model.named_parameters() if not p.requires_grad}
     moving = isinstance(patient.method.groups, MovingGroups)
     without = [name for name in sizes if name not in reached and name not in frozen]
     idle = sorted(frozen | (set() if moving else still))
@@ -228,7 +249,7 @@ def batch_norm(patient: Patient) -> Seen:
 
 def caught_up(patient: Patient) -> Seen:
     """Whether running statistics give the answers that batch statistics give."""
-    if not patient.has_classes or patient.practised.steps < 30:
+    if not patient.has_classes or not patient.can_practise or patient.practised.steps < 30:
         return Seen(said="every batch norm is in its mode")
     some = patient.samples("train")
     inputs, target = some.inputs[:LOOKED_AT], some.target[:LOOKED_AT]
@@ -251,7 +272,7 @@ def caught_up(patient: Patient) -> Seen:
         because="both are estimates of the same mean and variance; more than noise between them means that the running ones lag",
         evidence=table(["statistics", "training samples right"], [["of the batch", trained], ["running", evaluated]]),
         remedy=normed(patient),
-        advice="a momentum of 0.1 forgets in about ten steps; a much smaller one has not arrived yet",
+        advice="give it a larger momentum (0.1 forgets in about ten steps, a much smaller one has not arrived yet) or another norm",
         rank=3,
     )
     return Seen(value=gap, threshold=most, said=said, findings=(finding,))
@@ -355,9 +376,12 @@ def seen_by_depth(patient: Patient, model: nn.Module, some: tuple) -> list[tuple
 
 
 def calmer(patient: Patient) -> tuple[str, ...]:
-    """The model's own first weights, where others were asked for."""
+    """The model's own first weights, where others were asked for; else inputs of deviation 1, where nothing normalizes them."""
     model = patient.prepared.experiment.model
-    return ("model.init=none",) if has_field(model, "init") and getattr(model, "init", None) is not None else ()
+    if has_field(model, "init") and getattr(model, "init", None) is not None:
+        return ("model.init=none",)
+    normalizes = any(tree.kind_of(transform) == "normalize" for transform in patient.method.batch_transforms)
+    return ("method.batch_transforms+=normalize",) if patient.facts.mean and not normalizes else ()
 
 
 def normed(patient: Patient) -> tuple[str, ...]:

@@ -141,7 +141,12 @@ def underfit(run: Watched, linear: tuple[float, float] | None = None) -> Verdict
     floor = constant_loss(run)
     if run.status == "diverged" or run.end is None or (floor is None and linear is None):
         return skipped(
-            name, "the run diverged, or there is no loss to compare: the constant answer is known for cross_entropy over classes or tokens"
+            name,
+            "the run diverged"
+            if run.status == "diverged"
+            else "no training loss was logged"
+            if run.end is None
+            else "the best constant answer is known for cross_entropy over classes or tokens only",
         )
     threshold, what = 0.98 * (floor or math.inf), "a constant answer (the class frequencies) has"
     validated = min((loss for _, loss in run.validation), default=math.inf)

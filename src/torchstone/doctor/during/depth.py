@@ -2,12 +2,13 @@
 number."""
 
 from statistics import median
+from typing import Any
 
 from torchstone.doctor.during.verdict import Verdict, activation, clipped, faster, found, install, normalized, passed, put, skipped, slower
 from torchstone.doctor.during.watched import Watched
 from torchstone.doctor.finding import bars, curve, table
 
-NO_LOOKS = "the run has no probes.jsonl: train with the tracker probes (run.trackers)"
+NO_LOOKS = "the run has no probes.jsonl: train with run.trackers+=probes"
 FEWEST_LAYERS = 4
 """Below it there is no depth to speak of."""
 
@@ -28,12 +29,11 @@ UPDATE_BECAUSE = (
     "healthy updates change weights by about a thousandth a step; below 1e-4 it takes ten thousand steps to change a weight by its own "
     "size, above 0.1 ten steps forget what was learned (Karpathy, CS231n, neural networks part 3, 'Ratio of weights:updates')"
 )
-DEAD, ALL_DEAD = 0.5, 0.9
+OFF, ALL_OFF = 0.5, 0.9
 DEAD_BECAUSE = (
     "a unit that is zero for all samples gets no gradient and does not come back (Lu et al. 2019, 1903.06733); a few such units are "
     "common, half a layer is width paid for and not used"
 )
-SATURATED, ALL_SATURATED = 0.5, 0.9
 SATURATED_BECAUSE = (
     "where a unit is saturated its slope is below a hundredth of the largest, so nothing is learned through it (Glorot and Bengio 2010)"
 )
@@ -63,7 +63,7 @@ def non_finite(run: Watched) -> Verdict:
             summary=f"the run diverged at step {run.metrics.get('steps', '?')}: a loss or gradient was not finite",
             because="no update is made from a number that is not finite",
             remedy=slower(run) + clipped(run),
-            advice="Train with the tracker probes to see which module it came from.",
+            advice="Train with run.trackers+=probes to see which module it came from.",
             rank=0,
         )
     origin, step = where["origin"], where["step"]
@@ -190,21 +190,13 @@ def update_ratio(run: Watched) -> Verdict:
 
 def dead_units(run: Watched) -> Verdict:
     """The worst layer's share of rectified units that are zero for all samples looked at."""
-    name = "dead_units"
-    shares = run.off(lambda kind: kind.startswith(("relu", "threshold")))
-    if not shares:
-        return skipped(name, "no rectifier was seen" if run.looks else NO_LOOKS)
-    where, value = max(shares.items(), key=lambda item: item[1])
-    if value < DEAD:
-        return passed(name, value, DEAD)
-    return found(
-        name,
-        severity="error" if value >= ALL_DEAD else "warning",
-        summary=f"{value:.0%} of the units of {where} are dead: zero for every sample that was looked at",
-        value=value,
-        threshold=DEAD,
+    return off(
+        run,
+        "dead_units",
+        run.off(lambda kind: kind.startswith(("relu", "threshold"))),
+        none="no rectifier was seen",
+        said="of the units of {} are dead: zero for every sample that was looked at",
         because=DEAD_BECAUSE,
-        evidence=bars(list(shares), list(shares.values())),
         remedy=slower(run) + activation(run, "leaky_relu"),
         advice="A smaller rate keeps units from being thrown past the edge; an activation with a slope below 0 lets them come back.",
         rank=12,
@@ -213,24 +205,34 @@ def dead_units(run: Watched) -> Verdict:
 
 def saturated_units(run: Watched) -> Verdict:
     """The worst layer's share of outputs on the flat ends of a sigmoid, tanh or softmax."""
-    name = "saturated_units"
-    shares = run.off(lambda kind: kind in ("sigmoid", "tanh", "softmax", "hardtanh"))
-    if not shares:
-        return skipped(name, "no activation with flat ends was seen" if run.looks else NO_LOOKS)
-    where, value = max(shares.items(), key=lambda item: item[1])
-    if value < SATURATED:
-        return passed(name, value, SATURATED)
-    return found(
-        name,
-        severity="error" if value >= ALL_SATURATED else "warning",
-        summary=f"{value:.0%} of the outputs of {where} are saturated",
-        value=value,
-        threshold=SATURATED,
+    return off(
+        run,
+        "saturated_units",
+        run.off(lambda kind: kind in ("sigmoid", "tanh", "softmax", "hardtanh")),
+        none="no activation with flat ends was seen",
+        said="of the outputs of {} are saturated",
         because=SATURATED_BECAUSE,
-        evidence=bars(list(shares), list(shares.values())),
         remedy=install(run, "model.init", "xavier") + normalized(run) or activation(run, "relu") or slower(run),
         advice="Smaller first weights (Glorot's for tanh), inputs of standard deviation 1, a norm before it, or a smaller rate.",
         rank=11,
+    )
+
+
+def off(run: Watched, name: str, shares: dict[str, float], *, none: str, said: str, **words: Any) -> Verdict:
+    """What dead and saturated units are alike in: half of a layer passes no gradient on."""
+    if not shares:
+        return skipped(name, none if run.looks else NO_LOOKS)
+    where, value = max(shares.items(), key=lambda item: item[1])
+    if value < OFF:
+        return passed(name, value, OFF)
+    return found(
+        name,
+        severity="error" if value >= ALL_OFF else "warning",
+        summary=f"{value:.0%} {said.format(where)}",
+        value=value,
+        threshold=OFF,
+        evidence=bars(list(shares), list(shares.values())),
+        **words,
     )
 
 
@@ -252,7 +254,7 @@ def weight_growth(run: Watched) -> Verdict:
         threshold=GROWN,
         because=GROWN_BECAUSE,
         evidence=curve("step", "norm of all weights", {"weights": ([s for s, _ in norms], [n for _, n in norms])}),
-        remedy=put(run, "method.optimizer.weight_decay", 0.05) if decay == 0 else slower(run),
+        remedy=put(run, "method.optimizer.weight_decay", 0.05) if decay == 0 and not fast(run) else slower(run),
         advice="Weight decay, or a smaller rate.",
         rank=35,
     )
@@ -310,6 +312,11 @@ def data_bound(run: Watched) -> Verdict:
         advice="Decode once into the cache (data.cache), fetch in worker processes (run.workers), or augment whole batches.",
         rank=8,
     )
+
+
+def fast(run: Watched) -> bool:
+    """Whether the updates are large beside the weights."""
+    return median(run.updates[1:] or [0.0]) > MOST_UPDATE
 
 
 def ends(values: list[float]) -> tuple[float, float]:

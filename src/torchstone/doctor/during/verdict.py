@@ -46,18 +46,26 @@ def scaled(run: Watched, path: str, factor: float) -> tuple[str, ...]:
     return put(run, path, float(f"{now * factor:.3g}")) if isinstance(now, int | float) and not isinstance(now, bool) and now else ()
 
 
+def rate(run: Watched) -> str:
+    """Where the learning rate stands: lookahead's is that of what it stands around."""
+    path = "method.optimizer"
+    while isinstance(run.setting(f"{path}.inner"), dict):
+        path += ".inner"
+    return f"{path}.lr"
+
+
 def slower(run: Watched, factor: float = 10.0) -> tuple[str, ...]:
     """A rate smaller by `factor`, or by as much as brings updates above a tenth of the weights down to a hundredth of them."""
     middle = median(run.updates[1:] or [0.0])
     if middle > 0.1:
         factor = max(factor, 10.0 ** math.ceil(math.log10(middle / 1e-2)))
-    return scaled(run, "method.optimizer.lr", 1 / factor)
+    return scaled(run, rate(run), 1 / factor)
 
 
 def faster(run: Watched) -> tuple[str, ...]:
     """A rate ten times as high, or as much higher as brings the largest update to a thousandth of the weights."""
     peak = max(run.updates, default=0.0)
-    return scaled(run, "method.optimizer.lr", 10.0 ** math.ceil(math.log10(1e-3 / peak)) if 0 < peak < 1e-4 else 10.0)
+    return scaled(run, rate(run), 10.0 ** math.ceil(math.log10(1e-3 / peak)) if 0 < peak < 1e-4 else 10.0)
 
 
 def clipped(run: Watched) -> tuple[str, ...]:

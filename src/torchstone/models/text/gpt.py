@@ -20,6 +20,7 @@ from torchstone.models.choices import check_choices
 from torchstone.nn import (
     NORMS,
     OVER_TOKENS,
+    AttentionScale,
     BlockActivation,
     CausalSelfAttention,
     DropPath,
@@ -55,6 +56,9 @@ class GPTConfig:
     """Channels of a token."""
     num_heads: int = 4
     """Attention heads; each has dim / num_heads channels."""
+    attention_scale: AttentionScale = "rsqrt"
+    """What queries times keys are divided by, with D channels a head: rsqrt the root of D (Vaswani et al. 2017, section 3.2.1), inverse D
+    (muP: Yang et al. 2022, definition 4.1), none nothing."""
     mlp_ratio: float = 4.0
     """Width of the MLP's hidden layer over dim."""
     activation: BlockActivation = "gelu"
@@ -218,7 +222,9 @@ class Block(nn.Module):
         super().__init__()
         self.dropout = config.dropout
         self.attention_norm = norm_layer(config)
-        self.attention = CausalSelfAttention(config.dim, config.num_heads, qk_norm=config.qk_norm, bias=config.bias)
+        self.attention = CausalSelfAttention(
+            config.dim, config.num_heads, qk_norm=config.qk_norm, bias=config.bias, scale=config.attention_scale
+        )
         self.mlp_norm = norm_layer(config)
         self.mlp = FeedForward(config)
         self.drop_path = DropPath(config.drop_path, drop_path_share)

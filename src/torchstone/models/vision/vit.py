@@ -19,6 +19,7 @@ from torchstone.core.errors import UserError
 from torchstone.core.protocols import ImageShape, InputShape
 from torchstone.models.choices import check_choices
 from torchstone.nn import (
+    AttentionScale,
     BlockActivation,
     DropPath,
     Init,
@@ -28,6 +29,7 @@ from torchstone.nn import (
     drop_path_shares,
     fan_in_normal_,
     gated_width,
+    score_scale,
     token_norm,
     widened,
 )
@@ -51,6 +53,9 @@ class VITConfig:
     """Channels of a token."""
     num_heads: int = 3
     """Attention heads; each has dim / num_heads channels."""
+    attention_scale: AttentionScale = "rsqrt"
+    """What queries times keys are divided by, with D channels a head: rsqrt the root of D (Vaswani et al. 2017, section 3.2.1), inverse D
+    (muP: Yang et al. 2022, definition 4.1), none nothing."""
     mlp_ratio: float = 4.0
     """Width of the MLP's hidden layer over dim."""
     activation: BlockActivation = "gelu"
@@ -189,25 +194,28 @@ class SelfAttention(nn.Module):
     def __init__(self, config: VITConfig) -> None:
         super().__init__()
         self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.scale = score_scale(config.attention_scale, config.dim // config.num_heads)
         self.qkv = nn.Linear(config.dim, 3 * config.dim)
         self.out = nn.Linear(config.dim, config.dim)
 
     def forward(self, x: Float[Tensor, "N T dim"]) -> Float[Tensor, "N T dim"]:
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, x.shape[-1] // self.num_heads))
-        y = attention(*qkv.permute(2, 0, 3, 1, 4).unbind())
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, x.shape[-1] // self.num_heads)).permute(2, 0, 3, 1, 4).unbind()
+        y = attention(q, k, v, self.scale)
         return F.dropout(self.out(y.transpose(1, 2).flatten(2)), self.dropout, self.training)
 
 
-def attention(q: Float[Tensor, "N H T D"], k: Float[Tensor, "N H T D"], v: Float[Tensor, "N H T D"]) -> Float[Tensor, "N H T D"]:
-    """softmax(q k^T / sqrt(D)) v.
+def attention(
+    q: Float[Tensor, "N H T D"], k: Float[Tensor, "N H T D"], v: Float[Tensor, "N H T D"], scale: float | None = None
+) -> Float[Tensor, "N H T D"]:
+    """softmax(scale q k^T) v; scale is 1 / sqrt(D) unless given.
 
     In bfloat16 on a CPU by plain products, everything else by PyTorch's fused kernel. Milliseconds forward and backward on one thread,
     (N, H, T, D) fused -> products: bfloat16 (64,3,65,64) 49 -> 11, (16,3,197,64) 35 -> 16, (8,12,197,64) 72 -> 33; float32 the other
     way, 20 -> 19, 27 -> 38, 53 -> 61.
     """
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= LONGEST:
-        return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(dim=-1).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+        return ((q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.mT).softmax(dim=-1).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
 class MLP(nn.Module):

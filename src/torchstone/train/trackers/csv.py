@@ -14,6 +14,7 @@ from torchstone.core.errors import UserError, clean, warn
 from torchstone.core.files import read_text, remove_file
 from torchstone.core.journal import CsvRows, Journal
 from torchstone.core.protocols import Evaluation, StepReport
+from torchstone.train.trackers.journaled import JournalTracker
 from torchstone.train.trackers.reading import number
 
 
@@ -31,16 +32,12 @@ class Csv:
 Csv.neutral = Csv()
 
 
-class CsvTracker:
+class CsvTracker(JournalTracker):
     """Opens its file with the first evaluation, which knows the columns. Raises OSError where the disk does."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._journal: Journal | None = None
-        columns = columns_of(path)
-        if columns:
-            self._journal = Journal(path, CsvRows(columns))
-        self._columns = columns
+        self._path, self._columns = path, columns_of(path)
+        super().__init__(Journal(path, CsvRows(self._columns)) if self._columns else None)
 
     def start(self, run: Mapping[str, Any]) -> None:
         pass
@@ -55,22 +52,7 @@ class CsvTracker:
             self._journal = Journal(self._path, CsvRows(self._columns))
         for name in set(row) - set(self._columns):
             warn(f"{self._path}: no column {name}, the first evaluation had none; the tracker jsonl keeps all")
-        self._journal.append({"step": evaluation.step} | {name: value for name, value in row.items() if name in self._columns})
-
-    def rewind(self, step: int) -> None:
-        """Rows after `step` are cut off, durably."""
-        if self._journal is not None:
-            self._journal.rewind(lambda row: isinstance(row.get("step"), int) and row["step"] <= step)
-
-    def sync(self) -> None:
-        """Returns when the rows are on the disk: for who writes a checkpoint that comes after them."""
-        if self._journal is not None:
-            self._journal.sync()
-
-    def close(self) -> None:
-        if self._journal is not None:
-            journal, self._journal = self._journal, None
-            journal.close()
+        self.append({"step": evaluation.step} | {name: value for name, value in row.items() if name in self._columns})
 
 
 def column(name: str) -> str:

@@ -6,10 +6,10 @@ from torchstone.core.journal import Journal
 
 
 class JournalTracker:
-    """Owns a journal until `close`; after it, nothing is written any more."""
+    """Owns a journal until `close`; without one nothing is written."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal: Journal | None = journal
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
 
     @property
     def closed(self) -> bool:

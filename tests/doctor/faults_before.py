@@ -1,5 +1,4 @@
-"""Planted faults, each alone in a small experiment: the doctor names it as its first or second finding, and what it says to paste can be
-pasted."""
+"""Faults that are planted before a training, each alone in a small experiment; `test_faults` examines them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,34 +6,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
-from doctor.patients import PATIENT, SAMPLES, Split, on_digits
+from doctor.patients import Split, on_digits
 from torchstone import recipes
 from torchstone.core import tree
 from torchstone.core.protocols import Batch
 from torchstone.data import PlainText
-from torchstone.doctor import Examination, examine
-from torchstone.experiment import Experiment, memory
-
-pytestmark = pytest.mark.slow
+from torchstone.experiment import Experiment
 
 
-def named(examination: Examination, check: str, experiment: Experiment, *, remedy: bool) -> None:
-    """The check is among the first two findings; every remedy is an edit that the experiment takes and that changes it."""
-    found = [finding.check for finding in examination.findings]
-    assert check in found[:2], [(finding.severity, finding.check, finding.summary) for finding in examination.findings]
-    broken = [checked.why for checked in examination.checks if checked.why.startswith("could not be run")]
-    assert not broken, broken
-    for finding in examination.findings:
-        assert finding.because and finding.evidence, finding.check
-        if finding.remedy:
-            assert tree.edit(experiment, finding.remedy) != experiment
-    first = next(finding for finding in examination.findings if finding.check == check)
-    assert bool(first.remedy) == remedy, first.remedy
-    assert first.remedy or first.advice
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """An experiment with one thing wrong."""
+
+    check: str
+    """What must name it."""
+    made: Callable[[Path], Experiment]
+    remedy: bool = True
+    """Whether an edit mends it; else one sentence says what to do."""
+    model: Callable[[], nn.Module] | None = None
+    """A network of one's own."""
 
 
 # --- faults of settings ----------------------------------------------------------------------------------------------
@@ -52,23 +45,6 @@ SETTINGS = {
     "rate 0 for the hidden layer": ("untrained_parameters", ['groups={kind=patterns,rules=[{names="hidden.*",lr_scale=0}]}']),
     "batch norm on two samples": ("batch_norm", ["model=conv_net", "model.widths=[8,8]", "run.batch_size=2"]),
 }
-
-
-@pytest.mark.parametrize("fault", SETTINGS)
-def test_a_wrong_setting(fault: str, tmp_path: Path) -> None:
-    check, edits = SETTINGS[fault]
-    experiment = on_digits(tmp_path, *edits)
-    named(examine(experiment, budget=PATIENT), check, experiment, remedy=True)
-
-
-def test_a_step_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = on_digits(tmp_path, "model=conv_net", "run.batch_size=512")
-    monkeypatch.setattr("torchstone.doctor.before.start.free_memory", lambda: memory.SCRATCH + 20_000_000)
-    found = examine(experiment, only=["memory"])
-    named(found, "memory", experiment, remedy=True)
-    (edit,) = found.findings[0].remedy
-    assert int(edit.removeprefix("run.microbatch_size=")) < 512
-    assert not examine(experiment, edit, only=["memory"]).findings, "the remedy is one"
 
 
 # --- faults of the data ----------------------------------------------------------------------------------------------
@@ -149,14 +125,14 @@ def nines_are_turned_sixes(arrays: Split) -> None:
 DATA: dict[str, tuple[str, Callable[[Split], None], list[str], bool]] = {
     "bytes as floats": ("input_scale", bytes_as_floats, ["batch_transforms=none"], True),
     "one feature a thousand times the others": ("input_scale", uneven_features, ["batch_transforms=none"], True),
-    "blank pictures": ("constant_inputs", blank_pictures, [], False),
+    "blank pictures": ("constant_inputs", blank_pictures, [], True),
     "empty columns": ("constant_inputs", empty_columns, [], False),
     "a rare class": ("class_balance", rare_class, [], True),
     "a rare class under the default loss": ("class_balance", rare_class, ["loss=none"], True),
     "a class that is never shown": ("class_balance", missing_class, [], False),
-    "training samples in the test": ("duplicates_across", copies_in_the_test, [], False),
-    "nearly the same in validation": ("duplicates_across", near_copies_in_validation, [], False),
-    "the same picture under two labels": ("duplicates_within", two_labels, [], False),
+    "training samples in the test": ("duplicates_across", copies_in_the_test, [], True),
+    "nearly the same in validation": ("duplicates_across", near_copies_in_validation, [], True),
+    "the same picture under two labels": ("duplicates_within", two_labels, [], True),
     "another camera in the test": ("shift", another_camera, [], True),
     "wrong labels": ("label_noise", wrong_labels, [], True),
     "half-turns of sixes and nines": (
@@ -169,21 +145,13 @@ DATA: dict[str, tuple[str, Callable[[Split], None], list[str], bool]] = {
 }
 
 
-@pytest.mark.parametrize("fault", DATA)
-def test_wrong_data(fault: str, tmp_path: Path) -> None:
-    check, change, edits, remedy = DATA[fault]
-    experiment = on_digits(tmp_path, *edits, change=change)
-    named(examine(experiment, budget=PATIENT), check, experiment, remedy=remedy)
-
-
-def test_a_text_that_is_copied(tmp_path: Path) -> None:
+def copied_text(folder: Path) -> Experiment:
     rng = np.random.default_rng(0)
     words = ["".join(chr(97 + c) for c in rng.integers(0, 26, 6)) for _ in range(300)]
     page = "".join(" ".join(rng.choice(words, 9)) + "\n" for _ in range(60))
-    (tmp_path / "book.txt").write_text(page * 12)
-    experiment = replace(recipes.gpt_bytes(), data=PlainText(path=str(tmp_path / "book.txt"), context=256))
-    experiment = tree.edit(experiment, ["model.depth=1", "model.dim=32", "model.num_heads=2", "run.threads=1", "run.steps=100"])
-    named(examine(experiment, budget=PATIENT), "duplicates_across", experiment, remedy=False)
+    (folder / "book.txt").write_text(page * 12)
+    experiment = replace(recipes.gpt_bytes(), data=PlainText(path=str(folder / "book.txt"), context=256))
+    return tree.edit(experiment, ["model.depth=1", "model.dim=32", "model.num_heads=2", "run.threads=1", "run.steps=100"])
 
 
 # --- faults of a network of one's own --------------------------------------------------------------------------------
@@ -267,18 +235,6 @@ OWN: dict[str, tuple[str, type[Own]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", OWN)
-def test_a_wrong_network(fault: str, tmp_path: Path) -> None:
-    check, network = OWN[fault]
-    experiment = on_digits(tmp_path)
-    found = examine(experiment, model=network(), budget=PATIENT)
-    named(found, check, experiment, remedy=False)
-
-
-def test_the_own_network_without_a_fault_raises_nothing(tmp_path: Path) -> None:
-    assert not examine(on_digits(tmp_path), model=Own(), budget=PATIENT).findings
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tells:
     """A transform that writes the label into the picture, in training and in evaluation."""
@@ -293,10 +249,25 @@ class Tells:
         return replace(batch, inputs=inputs)
 
 
-def test_a_transform_that_tells_the_label(tmp_path: Path) -> None:
-    experiment = tree.put(on_digits(tmp_path), "method.batch_transforms", (*recipes.digits_mini().method.batch_transforms, Tells()))
-    named(examine(experiment, budget=PATIENT), "label_shuffle", experiment, remedy=False)
+def told_labels(folder: Path) -> Experiment:
+    return tree.put(on_digits(folder), "method.batch_transforms", (*recipes.digits_mini().method.batch_transforms, Tells()))
 
 
-def test_there_are_enough_of_them() -> None:
-    assert len(SETTINGS) + len(DATA) + len(OWN) + 3 >= 14 and SAMPLES > 500
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def setting(check: str, edits: list[str]) -> Fault:
+    return Fault(check=check, made=lambda folder: on_digits(folder, *edits))
+
+
+def data(check: str, change: Callable[[Split], None], edits: list[str], remedy: bool) -> Fault:
+    return Fault(check=check, made=lambda folder: on_digits(folder, *edits, change=change), remedy=remedy)
+
+
+FAULTS: dict[str, Fault] = {
+    **{name: setting(*fault) for name, fault in SETTINGS.items()},
+    **{name: data(*fault) for name, fault in DATA.items()},
+    **{name: Fault(check=check, made=on_digits, remedy=False, model=network) for name, (check, network) in OWN.items()},
+    "a text that is copied": Fault(check="duplicates_across", made=copied_text, remedy=False),
+    "a transform that tells the label": Fault(check="label_shuffle", made=told_labels),
+}
