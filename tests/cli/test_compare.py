@@ -41,7 +41,7 @@ def test_what_it_prints(made, capsys):
     assert any(line.startswith("note=b") and line.endswith("inert") for line in lines)
     assert any(line.startswith("next") and "torchstone report" in line for line in lines)
     assert shown.out.isascii()
-    assert "2 variants x 2 seeds = 4 runs, 4 of them finished" in shown.err and "0 runs in" in shown.out
+    assert "2 variants x 2 seeds = 4 runs, 4 of them finished" in shown.err and "4 runs in" in shown.out
 
 
 def test_json_is_one_document_with_the_costs(made, capsys):
@@ -101,7 +101,7 @@ def test_a_written_study_is_repeated_by_who_has_the_data_elsewhere(tmp_path, mon
     found = json.loads((tmp_path / "s" / "results.json").read_text())
     assert found["edits"] == [*edits, "data.source.path=elsewhere/all.npz"] and found["also"] == ["loss"]
     assert main([*words, "--resume", "--also", "calibration_error"]) == 0
-    assert "0 runs in" in capsys.readouterr().out
+    assert "4 runs in" in capsys.readouterr().out
     assert main(["compare", "s/study.toml", "--out", "s", "--resume", "--also", "roc_auc"]) == 0
     assert json.loads((tmp_path / "s" / "results.json").read_text())["also"] == ["loss", "calibration_error", "roc_auc"]
     refused(["compare", "s/study.toml", "data.source.path=other.npz"], "another study", "compare the file it was made from", capsys=capsys)
