@@ -5,13 +5,14 @@ Shapes: N samples, C channels (or features) in dimension 1.
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from torchstone.core.protocols import Facts, InputShape
+from torchstone.core.protocols import Facts, InputShape, Split
 from torchstone.data.pictures import FetchedPictures, StoredPictures, moments
 from torchstone.data.pixels import as_float
 from torchstone.data.splits import TensorSplit
@@ -42,6 +43,22 @@ def describe(splits: Mapping[str, TensorSplit], inputs: InputShape, classes: tup
 def statistics(split: TensorSplit | StoredPictures | FetchedPictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of every channel over exactly these samples, as their source reckons them."""
     return mean_and_std(split) if isinstance(split, TensorSplit) else moments(split)
+
+
+def of_part(facts: Facts, train: Split, sizes: Mapping[str, int], rule: str, fingerprint: str) -> Facts:
+    """The facts of a part of the data that `facts` are of: counts, mean and deviation of `train` alone, the sizes that changed, `rule`
+    before the source's own."""
+    mean, std = statistics(train) if facts.mean else ((), ())  # type: ignore[arg-type]
+    classes = len(facts.classes)
+    return replace(
+        facts,
+        class_counts=tuple(torch.bincount(train.target, minlength=classes).tolist()) if classes else (),  # type: ignore[attr-defined]
+        mean=mean,
+        std=std,
+        sizes=tuple((dict(facts.sizes) | dict(sizes)).items()),
+        split_rule=f"{rule}; before that: {facts.split_rule}",
+        fingerprint=fingerprint,
+    )
 
 
 def mean_and_std(split: TensorSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:

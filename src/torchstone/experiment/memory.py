@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchstone.core import files, ranks
 from torchstone.core.errors import UserError
@@ -14,6 +14,7 @@ from torchstone.core.precision import autocast
 from torchstone.core.protocols import PyTree
 from torchstone.data.pytree import map_leaves
 from torchstone.data.ready import ready
+from torchstone.profile.count import saved_for_backward
 from torchstone.train.loop import Job
 from torchstone.train.method import averages
 
@@ -70,22 +71,12 @@ def activation_bytes(model: nn.Module, inputs: PyTree, job: Job) -> tuple[float,
 def _saved_bytes(model: nn.Module, inputs: PyTree, job: Job) -> int:
     """Each storage counts once, the model's own not at all. The model is copied: its statistics stay as they are."""
     model = copy.deepcopy(model).train()
-    own = {t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())}
-    kept: dict[int, Tensor] = {}  # alive until the end: a freed storage's address would be met again
-
-    def keep(tensor: Tensor) -> Tensor:
-        tensor = tensor.detach()  # an output that its own graph held would never be freed
-        address = tensor.untyped_storage().data_ptr()
-        if address not in own:
-            kept.setdefault(address, tensor)
-        return tensor
-
     device = next(model.parameters()).device
     rows = map_leaves(lambda x: x.to(device), ready(inputs, job.run.memory_format))
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), autocast(job.run.precision, device):
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with saved_for_backward(chain(model.parameters(), model.buffers())) as kept:
             outputs = model(rows)  # noqa: F841 - holds the graph
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept)
 
 
 def free_memory() -> int:

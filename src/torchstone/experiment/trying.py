@@ -16,6 +16,7 @@ from torchstone.train import checkpoint
 from torchstone.train.build import build_state
 from torchstone.train.evaluate import evaluate
 from torchstone.train.loop import Job
+from torchstone.train.results import ends_as_looked_at
 from torchstone.train.speed import trial
 from torchstone.train.state import TrainState
 
@@ -56,8 +57,7 @@ def try_out(experiment: Experiment, *edits: str, steps: int = 3) -> Tried:
 def samples_scored(job: Job) -> int:
     """In all evaluations of a run, those at its end included."""
     evaluations, splits = -(-job.total // job.evaluate_every), job.splits
-    # The newest evaluation is that of the result, but for weights or a task that are settled after it.
-    again = job.run.select == "best" or getattr(job.task, "settles", False)
+    again = not ends_as_looked_at(job)
     training = len(splits.train) if job.run.evaluate_training else 0
     return (evaluations + again) * len(splits.validation) + len(splits.test) + training
 

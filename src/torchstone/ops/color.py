@@ -5,17 +5,17 @@ Shapes: N images of C channels (3: red, green, blue; 1: gray) and H x W pixels.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from torchstone.ops.cached import a_few_at_a_time
 
 LUMINANCE = (0.299, 0.587, 0.114)
 _YIQ = (LUMINANCE, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-_CACHED_NUMBERS = 1 << 18
-"""Numbers recolored at a time: bytes turned into floats are read again before they leave the second-level cache."""
 
 
 def recolor(
@@ -41,7 +41,8 @@ def recolor(
     weights, base, scale = (x.to(images.device, real) for x in (weights, -means / stds, 1 / stds))
     matrix, pull = matrix.to(real) * (scale * unit)[:, None], pull.to(real)[:, None] * scale
     out = torch.empty(images.shape, dtype=real, device=images.device)
-    for some, values in _floats(images, real) if pieces is None else pieces:
+    for some, rows in a_few_at_a_time(images) if pieces is None else pieces:
+        values = rows.to(real)
         pixels, result = values.flatten(2), out[some].flatten(2)
         luminance = pixels.sum(dim=2) @ weights
         offset = torch.addcmul(base, pull[some], luminance[:, None])
@@ -52,14 +53,6 @@ def recolor(
             for channel, (low, high) in zip(result.unbind(dim=1), bounds, strict=True):
                 channel.clamp_(low, high)
     return out
-
-
-def _floats(images: Shaped[Tensor, "N C H W"], real: torch.dtype) -> Iterator[tuple[slice, Float[Tensor, "K C H W"]]]:
-    """The images as floats, as many at a time as stay in the cache."""
-    step = max(1, _CACHED_NUMBERS // max(1, images[0:1].numel())) if images.device.type == "cpu" else max(1, len(images))
-    for start in range(0, len(images), step):
-        some = slice(start, start + step)
-        yield some, images[some].to(real)
 
 
 def mix(

@@ -4,7 +4,8 @@ Counting on the CPU would miss attention: its flash kernel there is not in torch
 Shapes: N samples; only the shape and type of the inputs beyond N are read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain
 
@@ -63,7 +64,15 @@ def training_memory(
 def _saved_bytes(model: nn.Module, inputs: PyTree) -> int:
     """What autograd keeps of one sample between forward and backward, each storage once, the model's own tensors aside."""
     copy = _on_meta(model).train()
-    seen = {tensor.untyped_storage()._cdata for tensor in chain(copy.parameters(), copy.buffers())}
+    with torch.enable_grad(), saved_for_backward(chain(copy.parameters(), copy.buffers())) as kept:
+        outputs = copy(_rows_on_meta(inputs))  # noqa: F841 - holds the graph
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept) // ROWS
+
+
+@contextmanager
+def saved_for_backward(own: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """A tensor of each storage that autograd keeps inside, each once, those of `own` not at all."""
+    seen = {tensor.untyped_storage()._cdata for tensor in own}
     kept: list[Tensor] = []  # alive until the end: a freed storage's address would be met again
 
     def keep(tensor: Tensor) -> Tensor:
@@ -73,9 +82,8 @@ def _saved_bytes(model: nn.Module, inputs: PyTree) -> int:
             kept.append(tensor)
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = copy(_rows_on_meta(inputs))  # noqa: F841 - holds the graph
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept) // ROWS
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
 
 
 def _on_meta(model: nn.Module) -> nn.Module:

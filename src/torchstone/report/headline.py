@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from torchstone.core.layout import TRAINING
 from torchstone.report.classes import Confusion
 from torchstone.report.numbers import NARROW, TIMES, count, duration, memory, number, percent, plural, scaled, wilson
 from torchstone.report.reading import RunFiles, kind_of, real, rows, table, whole, words
 
-TRAINING = "train_"
-"""Before the name of a metric of the training split, in a study."""
 SHARES = tuple(
     prefix + name
     for prefix in ("", TRAINING)

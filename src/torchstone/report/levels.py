@@ -41,7 +41,7 @@ class Panel:
     across: str
     """The factor of the columns."""
     down: str
-    """The factor of the rows; empty where there is one row."""
+    """The factor of the rows."""
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     low: float

@@ -158,9 +158,8 @@ def panel_svg(panel: Panel, metric: str, as_percent: bool) -> str:
 
 def legend(labels: list[tuple[float, str, int, str]], panel: Panel) -> list[str]:
     """The lines' names at their right ends, in the order of their ends, apart from each other."""
-    left, out, floor = PANEL_WIDTH - RIGHT + 6, [], float(TOP)
-    if panel.down:
-        out.append(f'<text x="{left}" y="16">{escape(clipped(panel.down, 22))}</text>')
+    left, floor = PANEL_WIDTH - RIGHT + 6, float(TOP)
+    out = [f'<text x="{left}" y="16">{escape(clipped(panel.down, 22))}</text>']
     for at, name, line, shade in sorted(labels):
         floor = max(at, floor)
         out.append(shape(line, left + 6, floor, shade))

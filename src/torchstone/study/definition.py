@@ -27,6 +27,7 @@ import tomli_w
 
 from torchstone.core import files, tree
 from torchstone.core.errors import UserError
+from torchstone.core.layout import TRAINING
 from torchstone.core.parts import hint
 from torchstone.experiment.tree import Experiment, own_parts, without_own_parts
 from torchstone.study.design import Design, Variant, variants_of
@@ -346,7 +347,7 @@ SMALL_IS_GOOD = re.compile(r"loss|error|brier|perplexity|bits_per_|_gap$|mse|mae
 
 def mode_of(metric: str, selection: tuple[str, str]) -> Literal["max", "min"]:
     """Whether large or small is good: as the task says of its own metric (`train_…`: the same), else by the metric's name."""
-    metric = metric.removeprefix("train_")
+    metric = metric.removeprefix(TRAINING)
     if metric == selection[0]:
         return "min" if selection[1] == "min" else "max"
     return "min" if SMALL_IS_GOOD.search(metric) else "max"

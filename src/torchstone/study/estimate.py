@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from torchstone.core.errors import UserError
+from torchstone.core.layout import TRAINING
 from torchstone.core.parts import hint
 from torchstone.experiment.trying import Tried, try_out
 from torchstone.study import statistics
 from torchstone.study.definition import Definition, mode_of
 from torchstone.study.design import BASELINE
-from torchstone.study.reading import TRAINING, Results
+from torchstone.study.reading import Results
 from torchstone.study.results import values_of
 
 FIXED = ("device", "threads", "precision", "memory_format", "compile", "speed")

@@ -10,14 +10,13 @@ from typing import Any
 
 from torchstone.core import files, layout
 from torchstone.core.errors import UserError, warn
+from torchstone.core.layout import TRAINING
 from torchstone.fleet.unit import ended
 from torchstone.study.definition import Definition
 from torchstone.study.design import Variant
 from torchstone.train import checkpoint
 from torchstone.train.folder import read_json
 
-TRAINING = "train_"
-"""Before the name of a metric: measured on the training split, where `run.evaluate_training` asks for it."""
 COSTS = ("seconds", "peak_memory_mb", "samples_per_s")
 """What a run says of time and memory: another machine or hour gives others."""
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torchstone.core.layout import TRAINING
 from torchstone.study import sequential, statistics
 from torchstone.study.definition import Definition, seeds_text
 from torchstone.study.design import BASELINE, Variant
 from torchstone.study.interactions import interactions
-from torchstone.study.reading import TRAINING, Results, RunResult, classes_of, identical
+from torchstone.study.reading import Results, RunResult, classes_of, identical
 from torchstone.study.statistics import Spread, Values
 from torchstone.study.verdicts import Comparison, compared
 

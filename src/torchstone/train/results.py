@@ -98,10 +98,14 @@ def finish(job: Job, state: TrainState, status: str, size: dict[str, Any], keep:
 
 def validation(job: Job, state: TrainState) -> dict[str, Any]:
     """The resulting weights on the validation split: what the last evaluation measured, where it was of these weights and this task."""
-    same = job.run.select == "last" and not getattr(job.task, "settles", False)
-    if same and state.looked is not None and state.looked[0] == state.step:
+    if state.looked is not None and state.looked[0] == state.step and ends_as_looked_at(job):
         return state.looked[1]
     return score(job, state, job.splits.validation)
+
+
+def ends_as_looked_at(job: Job) -> bool:
+    """Whether the newest evaluation is of the result: no weights are chosen, and nothing of the task settled, after it."""
+    return job.run.select == "last" and not getattr(job.task, "settles", False)
 
 
 def gathered(kept: list[Any], samples: int, classes: int, device: torch.device) -> Predictions | None:

@@ -3,7 +3,7 @@
 LeCun et al., "Efficient BackProp", 1998, section 4.3. Shapes: N samples, C channels (or features) in dimension 1.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Self
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Batch, Facts
+from torchstone.ops.cached import a_few_at_a_time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +58,6 @@ class Normalize:
 
 Normalize.neutral = Normalize(mean=(0.0,), std=(1.0,))
 
-_CACHED_NUMBERS = 1 << 18
-"""Numbers normalized at a time on the CPU: each pass over them reads what the one before wrote from the second-level cache."""
-
 
 def normalized(
     x: Shaped[Tensor, "N *rest"],
@@ -75,16 +73,9 @@ def normalized(
         dtype, unit = x.dtype, 1.0
     means, stds = _columns(mean, std, unit, x.ndim, dtype, x.device)
     out = torch.empty(x.shape, dtype=dtype, device=x.device)
-    for some, rows in _pieces(x) if pieces is None else pieces:
+    for some, rows in a_few_at_a_time(x) if pieces is None else pieces:
         out[some].copy_(rows).sub_(means).div_(stds)
     return out
-
-
-def _pieces(x: Shaped[Tensor, "N *rest"]) -> Iterator[tuple[slice, Shaped[Tensor, "K *rest"]]]:
-    step = max(1, _CACHED_NUMBERS // max(1, x[:1].numel())) if x.device.type == "cpu" else max(1, len(x))
-    for start in range(0, len(x), step):
-        some = slice(start, start + step)
-        yield some, x[some]
 
 
 @lru_cache(maxsize=16)

@@ -1,17 +1,16 @@
 """Fold: one fold of another source, for cross-validation."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from torchstone.core import protocols
 from torchstone.core.errors import UserError, warn
 from torchstone.core.protocols import Facts, Splits, TokenShape
 from torchstone.core.tree import kind_of
-from torchstone.data.facts import statistics
+from torchstone.data.facts import of_part
 from torchstone.data.folds import By, Pool, fold_rows, scheme_for
 from torchstone.data.pictures import FetchedPictures, StoredPictures
 from torchstone.data.sources.arrays import Arrays
@@ -75,17 +74,9 @@ class Fold:
             warn(f"the data say which samples belong together, but the folds are {scheme}: a group may be on both sides")
         train_rows, held_rows = fold_rows(scheme, self.of, pool, self.seed)[self.number - 1]
         train, held = whole.taken(train_rows), whole.taken(held_rows)
-        mean, std = statistics(train) if splits.facts.mean else ((), ())
-        classes = splits.facts.classes
-        facts = replace(
-            splits.facts,
-            class_counts=tuple(torch.bincount(train.target, minlength=len(classes)).tolist()) if classes else (),
-            mean=mean,
-            std=std,
-            sizes=(("train", len(train)), ("validation", len(held)), ("test", len(splits.test))),
-            split_rule=f"fold {self.number} of {self.of}, {scheme}, of what trains and validates; before that: {splits.facts.split_rule}",
-            fingerprint=fingerprint(splits.facts, train_rows, held_rows),
-        )
+        rule = f"fold {self.number} of {self.of}, {scheme}, of what trains and validates"
+        sizes = {"train": len(train), "validation": len(held), "test": len(splits.test)}
+        facts = of_part(splits.facts, train, sizes, rule, fingerprint(splits.facts, train_rows, held_rows))
         return Splits(train=train, validation=held, test=splits.test, facts=facts)
 
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Int, Int64
 
 from torchstone.core import protocols, random
 from torchstone.core.errors import UserError
 from torchstone.core.protocols import Facts, Splits
 from torchstone.core.tree import kind_of
-from torchstone.data.facts import statistics
+from torchstone.data.facts import of_part
 from torchstone.data.pictures import FetchedPictures, StoredPictures
 from torchstone.data.sources.arrays import Arrays
 from torchstone.data.sources.digits import Digits
@@ -96,17 +95,9 @@ class Subset:
 
 def described(facts: Facts, left: Any, rows: Int64[np.ndarray, " N"]) -> Facts:
     """The facts of the source, of the training samples at `rows` alone."""
-    mean, std = statistics(left) if facts.mean else ((), ())
     digest = hashlib.sha256(facts.fingerprint.encode() + b"\nsubset\n" + rows.astype("<i8").tobytes()).hexdigest()
-    return replace(
-        facts,
-        class_counts=tuple(torch.bincount(left.target, minlength=len(facts.classes)).tolist()) if facts.classes else (),
-        mean=mean,
-        std=std,
-        sizes=tuple((name, len(rows) if name == "train" else size) for name, size in facts.sizes),
-        split_rule=f"{len(rows)} of {dict(facts.sizes)['train']} training samples; before that: {facts.split_rule}",
-        fingerprint=digest,
-    )
+    rule = f"{len(rows)} of {dict(facts.sizes)['train']} training samples"
+    return of_part(facts, left, {"train": len(rows)}, rule, digest)
 
 
 def order(count: int, labels: Int[np.ndarray, " N"] | None, key: int) -> Int64[np.ndarray, " N"]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from torchstone.core import files, protocols
@@ -22,7 +21,7 @@ from torchstone.core.errors import UserError
 from torchstone.core.json_text import from_json, to_json
 from torchstone.core.protocols import Splits
 from torchstone.core.tree import FilePath, kind_of
-from torchstone.data.facts import statistics
+from torchstone.data.facts import of_part
 from torchstone.data.pictures import FetchedPictures, StoredPictures
 from torchstone.data.sources.arrays import Arrays
 from torchstone.data.sources.digits import Digits
@@ -75,28 +74,16 @@ class Without:
         if not any(listed.values()):
             return splits
         train, validation = (taken(splits, name, kept[name]) for name in SPLITS)
-        counts: tuple[int, ...] = ()
-        if splits.facts.classes:
-            counts = tuple(torch.bincount(train.target, minlength=len(splits.facts.classes)).tolist())
-            for name, before, after in zip(splits.facts.classes, splits.facts.class_counts, counts, strict=True):
-                if before and not after:
-                    raise UserError(f"{self.leave_out}: leaves out all {before} training samples of {name}")
-        mean, std = statistics(train) if splits.facts.mean else ((), ())
-        sizes = {"train": len(train), "validation": len(validation), "test": len(splits.test)}
         groups = None if splits.groups is None else splits.groups[np.concatenate((kept["train"], kept["validation"] + len(splits.train)))]
         out = " and ".join(f"{len(listed[name])} {name}" for name in SPLITS if listed[name])
         digest = hashlib.sha256(splits.facts.fingerprint.encode())
         for name in SPLITS:
             digest.update(f"\nwithout {name}\n".encode() + np.array(sorted(listed[name]), dtype="<i8").tobytes())
-        facts = replace(
-            splits.facts,
-            class_counts=counts,
-            mean=mean,
-            std=std,
-            sizes=tuple((name, sizes[name]) for name, _ in splits.facts.sizes),
-            split_rule=f"without {out} samples of a list; before that: {splits.facts.split_rule}",
-            fingerprint=digest.hexdigest(),
-        )
+        sizes = {"train": len(train), "validation": len(validation)}
+        facts = of_part(splits.facts, train, sizes, f"without {out} samples of a list", digest.hexdigest())
+        for name, before, after in zip(facts.classes, splits.facts.class_counts, facts.class_counts, strict=False):
+            if before and not after:
+                raise UserError(f"{self.leave_out}: leaves out all {before} training samples of {name}")
         return replace(splits, train=train, validation=validation, facts=facts, groups=groups)
 
 
